@@ -1,0 +1,101 @@
+// GenerationStream: the deltas of one request (all its candidates) from the engine to one caller, ending in exactly one
+// terminal status. The engine thread pushes and never blocks: while the reader is slow, deltas of a candidate merge into
+// one, so the queue is bounded by what the request may generate. The reader takes with Next or is told by a callback.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "engine/request/sequence.h"
+#include "engine/request/step_plan.h"
+
+namespace expertd {
+
+// Once, before any delta: what is known of the prompt.
+struct PromptEvent {
+  int32_t num_prompt_tokens = 0;
+  int32_t num_cached_tokens = 0;
+  std::vector<int32_t> token_ids;              // if asked
+  std::string text;                            // if echo
+  std::vector<TokenLogprob> logprobs;          // if asked; the first token has none
+};
+
+// New output of one candidate.
+struct DeltaEvent {
+  int32_t candidate_index = 0;
+  std::string text;
+  std::vector<int32_t> token_ids;
+  std::vector<TokenLogprob> logprobs;
+  int32_t num_tokens = 0;                      // generated since the last delta (text may lag behind tokens)
+  int32_t num_merged = 0;                      // deltas merged into this one while the reader was slow
+};
+
+// Once per candidate.
+struct FinishedEvent {
+  int32_t candidate_index = 0;
+  FinishReason reason = FinishReason::kNone;
+  std::string stop_string;                     // for kStopSequence by text
+  int32_t stop_token = -1;                     // for kStop, and kStopSequence by id
+  int32_t num_output_tokens = 0;
+  uint64_t seed = 0;
+};
+
+struct RequestTiming {
+  absl::Duration queue, prefill, time_to_first_token, decode, total;
+  int32_t num_preemptions = 0;
+};
+
+// Last, when the request ends well.
+struct SummaryEvent {
+  int32_t num_prompt_tokens = 0;
+  int32_t num_cached_tokens = 0;
+  int32_t num_output_tokens = 0;
+  RequestTiming timing;
+};
+
+using StreamEvent = std::variant<PromptEvent, DeltaEvent, FinishedEvent, SummaryEvent>;
+
+// Thread-safe: one producer (the engine thread), one consumer.
+class GenerationStream {
+ public:
+  GenerationStream() = default;
+
+  // Producer. Close may be called once; events after it are dropped. A non-OK status may follow any output.
+  void Push(StreamEvent event);
+  void Close(absl::Status status);
+
+  // Consumer: the next event; nullopt when none is ready (then `on_ready` will be called once), or when the stream has
+  // ended and all was taken (then `ended()` is true and `status()` says how).
+  std::optional<StreamEvent> TryNext();
+  // Blocks until an event or the end (nullopt).
+  std::optional<StreamEvent> Next();
+  bool ended() const;
+  absl::Status status() const;
+
+  // Called from the producer's thread after a Push or Close that found the consumer waiting (TryNext returned nullopt);
+  // must be quick and must not call back into the stream. Set before the first TryNext.
+  void SetReadyCallback(std::function<void()> on_ready);
+
+  // Events that wait to be taken, for metrics and tests.
+  int num_pending() const;
+
+ private:
+  mutable absl::Mutex mutex_;
+  absl::CondVar ready_;
+  std::vector<StreamEvent> events_ ABSL_GUARDED_BY(mutex_);
+  size_t next_event_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool consumer_waits_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<absl::Status> status_ ABSL_GUARDED_BY(mutex_);
+  std::function<void()> on_ready_;
+};
+
+}  // namespace expertd
