@@ -1,0 +1,42 @@
+// EngineConfig: every setting of the engine, its default and its check. Filled by server_config (flags) or by tools.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "engine/kernels/kernels.h"
+#include "engine/tensor/dtype.h"
+
+namespace expertd {
+
+struct EngineConfig {
+  std::string model_path;
+  std::string served_model_name;             // empty: the folder's name
+  DType weights_dtype = DType::kBF16;        // --dtype; bf16 or f32 in memory
+  DType kv_cache_dtype = DType::kBF16;       // follows weights_dtype unless set
+  Isa isa_limit = Isa::kAvx512;              // --isa
+  int32_t num_threads = 0;                   // --threads; 0: the CPUs of the cpuset and cgroup quota
+
+  int32_t max_model_len = 0;                 // 0: the model's max_position_embeddings, at most what the cache holds
+  int32_t max_num_seqs = 64;
+  int32_t max_num_batched_tokens = 2048;
+  int32_t max_prefill_chunk = 0;             // 0: as the budget allows
+  int32_t block_size = 32;                   // 16, 32, 64 or 128
+  int32_t num_kv_blocks = 0;                 // 0: from memory_utilization
+  double memory_utilization = 0.8;           // share of the memory left after loading that the cache may take, (0, 1]
+  int64_t kv_cache_max_bytes = 0;            // --kv-cache-memory-bytes; 0: no cap beside memory_utilization
+  bool enable_prefix_caching = true;
+
+  int32_t max_num_queued_reqs = 2048;        // sequences waiting
+  int64_t max_num_queued_tokens = 4'000'000; // their uncomputed tokens
+  int32_t max_num_candidates = 16;           // n
+  int32_t max_logprobs = 20;
+  absl::Duration priority_ageing = absl::Seconds(10);
+
+  // InvalidArgument naming the flag, the value and what is allowed.
+  absl::Status Validate() const;
+};
+
+}  // namespace expertd
