@@ -1,0 +1,50 @@
+// What this machine offers to the process: instruction sets, usable processors and memory. Read once at start by the
+// binary and passed on as values; nothing here is cached or global. All functions are thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace expertd {
+
+// Instruction sets are true only if the processor has them and the operating system saves their registers (XGETBV),
+// so that a kernel may use them without further questions.
+struct CpuFeatures {
+  bool avx2 = false;
+  bool fma = false;
+  bool f16c = false;
+  bool avx512 = false;  // F, BW, VL and DQ together: the set of every server processor with AVX-512
+  bool avx512_vnni = false;
+  bool avx512_bf16 = false;
+  bool amx_tile = false;  // the processor has tiles; a process must still ask the kernel for permission to use them
+  bool amx_bf16 = false;
+  bool amx_int8 = false;
+  std::string model_name;  // "Intel(R) Xeon(R) ...", or empty where the processor does not say
+  int num_cpus = 1;        // usable by this process: the affinity mask and the cgroup's quota (rounded up), at least 1
+};
+
+CpuFeatures DetectCpu();
+
+// Bytes; a limit that does not exist or cannot be read is `kUnlimited`.
+struct MemoryLimits {
+  static constexpr int64_t kUnlimited = INT64_MAX;
+  int64_t cgroup_limit = kUnlimited;      // the tightest limit on the path from the process's cgroup to the root
+  int64_t cgroup_used = 0;                // charged to the cgroup that sets the limit, less its reclaimable file cache
+  int64_t machine_total = kUnlimited;     // MemTotal
+  int64_t machine_available = kUnlimited; // MemAvailable
+
+  // What the process may still allocate without being killed or swapping: never negative.
+  int64_t Available() const;
+};
+
+MemoryLimits ReadMemoryLimits();
+
+// Resident memory of this process, bytes: now, and the highest so far. 0 where /proc is not mounted.
+struct ResidentMemory {
+  int64_t current = 0;
+  int64_t peak = 0;
+};
+
+ResidentMemory ReadResidentMemory();
+
+}  // namespace expertd
