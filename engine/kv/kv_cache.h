@@ -1,0 +1,52 @@
+// KvCache: the bytes of the paged K and V cache, per layer. Which block belongs to whom is block_pool's business; the
+// order of elements inside a block is the attention kernels' (PagedKvLayer in kernels/kernels.h).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "engine/platform/memory.h"
+#include "engine/tensor/dtype.h"
+
+namespace expertd {
+
+struct KvCacheSpec {
+  int num_layers = 0;
+  int num_kv_heads = 0;
+  int head_dim = 0;
+  int block_size = 32;     // tokens: 16, 32, 64 or 128
+  int64_t num_blocks = 0;  // 1 .. 2^31 - 1
+  DType dtype = DType::kBF16;  // kF32 or kBF16
+
+  // Bytes of one block in one layer, K and V together.
+  int64_t BlockBytesPerLayer() const {
+    return 2 * int64_t{num_kv_heads} * head_dim * block_size * DTypeBytes(dtype);
+  }
+  // Bytes of one block over all layers: what one entry of the pool costs.
+  int64_t BlockBytes() const { return num_layers * BlockBytesPerLayer(); }
+};
+
+// Thread-safety: the accessors change nothing; concurrent writes to different slots are safe.
+class KvCache {
+ public:
+  // Reserves address space for the whole cache; pages become real, zero-filled memory when first written.
+  // Errors: InvalidArgument naming the setting, ResourceExhausted naming the bytes.
+  static absl::StatusOr<std::unique_ptr<KvCache>> Create(const KvCacheSpec& spec);
+
+  const KvCacheSpec& spec() const { return spec_; }
+  int64_t size_bytes() const { return buffer_.size_bytes(); }
+
+  // Bases of a layer's K and V: num_blocks * num_kv_heads * head_dim * block_size elements each, 64-byte aligned.
+  void* keys(int layer);
+  void* values(int layer);
+
+ private:
+  KvCache(const KvCacheSpec& spec, AlignedBuffer buffer) : spec_(spec), buffer_(std::move(buffer)) {}
+
+  const KvCacheSpec spec_;
+  AlignedBuffer buffer_;  // layer after layer, each its keys and then its values
+};
+
+}  // namespace expertd

@@ -1,0 +1,114 @@
+// ModelConfig: a model folder's config.json as one value made of specs. Read once at load; families fill in what their
+// architecture fixes (see registry.h), everything after that (layers, memory sums, `inspect`) reads this value only.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/base/json.h"
+#include "engine/tensor/dtype.h"
+
+namespace expertd {
+
+// Plain rotary embedding: inverse frequency i is theta^(-2i / rotary_dim).
+struct PlainRope {};
+
+// Positions divided by `factor`.
+struct LinearRope {
+  double factor = 1.0;
+};
+
+// Static YaRN (arXiv 2309.00071): frequencies between the two corrections blend from plain to divided by `factor`;
+// cosines and sines are multiplied by `attention_factor`. It applies at every length.
+struct YarnRope {
+  double factor = 1.0;
+  int64_t original_max_positions = 0;
+  double beta_fast = 32.0;
+  double beta_slow = 1.0;
+  double attention_factor = 1.0;
+  bool truncate = true;  // correction dimensions are rounded outwards to whole ones
+};
+
+struct RopeSpec {
+  double theta = 10000.0;
+  int rotary_dim = 0;  // even, at most head_dim
+  std::variant<PlainRope, LinearRope, YarnRope> scaling;
+};
+
+// Grouped-query attention: query head h reads K/V head h / (num_heads / num_kv_heads).
+struct GqaSpec {
+  int num_heads = 0;
+  int num_kv_heads = 0;  // divides num_heads
+  int head_dim = 0;      // not necessarily hidden_size / num_heads
+  bool has_qkv_bias = false;
+  bool has_output_bias = false;
+  bool has_qk_norm = false;  // RMSNorm of each q and k head before the rotation
+};
+
+// down(silu(gate(x)) * up(x)).
+struct DenseSpec {
+  int intermediate_size = 0;
+};
+
+// Softmax over all experts in fp32, then the best `experts_per_token`; the lower expert index wins a tie.
+struct SoftmaxTopKRouter {
+  bool normalizes_top_k = true;  // chosen probabilities are divided by their sum
+};
+
+struct MoeSpec {
+  int num_experts = 0;
+  int experts_per_token = 0;
+  int expert_intermediate_size = 0;
+  SoftmaxTopKRouter router;
+};
+
+struct LayerSpec {
+  std::variant<DenseSpec, MoeSpec> ffn;
+};
+
+struct ModelConfig {
+  std::string architecture;  // "Qwen3MoeForCausalLM"
+  int hidden_size = 0;
+  int vocab_size = 0;  // rows of the embedding; may exceed the tokenizer's
+  GqaSpec attention;   // the same in all layers
+  RopeSpec rope;
+  double rms_norm_eps = 1e-6;
+  bool ties_embeddings = false;  // the output head is the embedding
+  int64_t max_position_embeddings = 0;
+  std::vector<int32_t> eos_token_ids;          // may be empty
+  std::optional<DType> checkpoint_dtype;       // what config.json says; tensors decide for themselves
+  std::vector<LayerSpec> layers;
+
+  int num_layers() const { return static_cast<int>(layers.size()); }
+
+  // Longest sequence the positions reach: max_position_embeddings, or more when the rope scaling stretches it.
+  int64_t max_positions() const;
+};
+
+// Reads `json` (the content of config.json). Errors: InvalidArgument naming the key and the value (missing, of another
+// type, outside the limits stated in model_config.cc, or contradicting another key); Unimplemented naming the
+// architecture (with the known ones) or the feature (sliding window, rope type, activation, quantization_config).
+absl::StatusOr<ModelConfig> ParseModelConfig(const Json& json);
+
+// ParseModelConfig of `dir`/config.json; messages lead with the path.
+absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& dir);
+
+struct ParameterCount {
+  int64_t total = 0;
+  int64_t active = 0;  // those one token is multiplied with: its experts only; the embedding counts as one table
+};
+
+// Parameters of the model as stored (a tied head counts once).
+ParameterCount CountParameters(const ModelConfig& config);
+
+// Bytes of all parameters when matrices are held in `dtype` (norms and biases in fp32).
+int64_t WeightBytes(const ModelConfig& config, DType dtype);
+
+// Bytes that one token takes in the KV cache over all layers.
+int64_t KvBytesPerToken(const ModelConfig& config, DType dtype);
+
+}  // namespace expertd
