@@ -34,6 +34,7 @@ struct TokenLogprob {
 struct SequenceResult {
   int32_t token = -1;                         // sampled token; -1 when none was asked for or none is allowed
   bool no_valid_token = false;                // every token was masked
+  bool has_nan = false;                       // the logits held a NaN: no token; to be ended with kError
   bool has_logprob = false;
   TokenLogprob logprob;                       // when has_logprob
   std::vector<TokenLogprob> prompt_logprobs;  // for the prompt rows of this step, if asked
