@@ -50,10 +50,11 @@ struct AttentionArgs {
 struct Kernels {
   std::string_view isa;  // "scalar", "avx2", "avx512"
 
-  // y[r, c] = sum_k x[r, k] * w[c, k] (+ bias[c]), for rows [0, num_rows) and weight rows (output columns)
+  // y[r, c] = bias[c] + sum_k x[r, k] * w[c, k], for rows [0, num_rows) and weight rows (output columns)
   // [column_begin, column_end), both multiples of kPanelColumns except column_end == w.rows(). x: row stride x_stride;
-  // y: row stride y_stride, column c of the weight at y[c]. fp32 accumulation, sequential in k. bias may be null.
-  // x and y do not overlap.
+  // y: row stride y_stride, column c of the weight at y[c]. fp32 accumulation: a chain of fused
+  // multiply-adds that begins with the bias (null: zeros) and goes through k in ascending order, so all tables yield
+  // the same bits. x and y do not overlap.
   void (*matmul)(const float* x, int64_t x_stride, int num_rows, const WeightMatrix& w, const float* bias,
                  int column_begin, int column_end, float* y, int64_t y_stride);
 

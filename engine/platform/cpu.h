@@ -20,24 +20,29 @@ struct CpuFeatures {
   bool amx_bf16 = false;
   bool amx_int8 = false;
   std::string model_name;  // "Intel(R) Xeon(R) ...", or empty where the processor does not say
-  int num_cpus = 1;        // usable by this process: the affinity mask and the cgroup's quota (rounded up), at least 1
+  int num_cpus = 1;        // UsableCpus()
 };
 
 CpuFeatures DetectCpu();
 
+// Processors that this process may keep busy: those in its affinity mask, or fewer where a cgroup (v1 or v2) sets a
+// quota of processor time (rounded up). At least 1. `root` is put before /proc and /sys, for tests.
+int UsableCpus(const std::string& root = "");
+
 // Bytes; a limit that does not exist or cannot be read is `kUnlimited`.
 struct MemoryLimits {
   static constexpr int64_t kUnlimited = INT64_MAX;
-  int64_t cgroup_limit = kUnlimited;      // the tightest limit on the path from the process's cgroup to the root
-  int64_t cgroup_used = 0;                // charged to the cgroup that sets the limit, less its reclaimable file cache
-  int64_t machine_total = kUnlimited;     // MemTotal
-  int64_t machine_available = kUnlimited; // MemAvailable
+  int64_t cgroup_limit = kUnlimited;       // of the cgroup with the least room between this process's and the root
+  int64_t cgroup_used = 0;                 // charged to that cgroup, less its reclaimable file cache
+  int64_t machine_total = kUnlimited;      // MemTotal
+  int64_t machine_available = kUnlimited;  // MemAvailable
 
   // What the process may still allocate without being killed or swapping: never negative.
   int64_t Available() const;
 };
 
-MemoryLimits ReadMemoryLimits();
+// Reads /proc/meminfo and the files of cgroup v1 or v2 (`root` as above).
+MemoryLimits ReadMemoryLimits(const std::string& root = "");
 
 // Resident memory of this process, bytes: now, and the highest so far. 0 where /proc is not mounted.
 struct ResidentMemory {

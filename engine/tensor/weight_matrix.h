@@ -23,6 +23,16 @@ namespace expertd {
 
 inline constexpr int kPanelColumns = 32;
 
+// The packed bytes and what a product must know of them: a plain value, so that kernels, which are compiled for an
+// instruction set that the machine may lack, need no function of the class below.
+struct PackedWeights {
+  const std::byte* panels = nullptr;  // panel i at panels + i * panel_bytes, aligned to AlignedBuffer::kAlignment
+  int64_t panel_bytes = 0;
+  int rows = 0;
+  int cols = 0;
+  DType dtype = DType::kF32;
+};
+
 // A move-only value; immutable, so concurrent reads are safe.
 class WeightMatrix {
  public:
@@ -38,8 +48,7 @@ class WeightMatrix {
   int64_t size_bytes() const { return buffer_.size_bytes(); }
 
   int num_panels() const { return (rows_ + kPanelColumns - 1) / kPanelColumns; }
-  int64_t panel_bytes() const { return panel_bytes_; }
-  const std::byte* panel(int index) const { return buffer_.data() + index * panel_bytes_; }
+  PackedWeights packed() const;
 
   // Writes row `row` (of the matrix that was packed) as `cols()` floats: an embedding looked up in a tied output matrix.
   void CopyRow(int row, float* out) const;

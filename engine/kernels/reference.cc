@@ -1,0 +1,169 @@
+// The scalar table: the readable definition of every kernel, the oracle of all others, and the way to run on a machine
+// without vector extensions. Matrix products and the other plain chains of operations are to be matched bit for bit;
+// functions with an exponential or a long sum are matched within the errors that tests/kernels names.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+#include "engine/kernels/kernels.h"
+#include "engine/kernels/tables.h"
+
+namespace expertd {
+namespace {
+
+float WeightAt(const PackedWeights& w, int row, int k) {
+  const std::byte* panel = w.panels + row / kPanelColumns * w.panel_bytes;
+  const int column = row % kPanelColumns;
+  if (w.dtype == DType::kF32) return reinterpret_cast<const float*>(panel)[int64_t{k} * kPanelColumns + column];
+  const auto* pairs = reinterpret_cast<const BFloat16*>(panel);
+  return ToFloat(pairs[int64_t{k / 2} * 2 * kPanelColumns + 2 * column + k % 2]);
+}
+
+void Matmul(const float* x, int64_t x_stride, int num_rows, const WeightMatrix& weight, const float* bias,
+            int column_begin, int column_end, float* y, int64_t y_stride) {
+  const PackedWeights w = weight.packed();
+  for (int row = 0; row < num_rows; ++row) {
+    for (int column = column_begin; column < column_end; ++column) {
+      float sum = bias == nullptr ? 0.0f : bias[column];
+      for (int k = 0; k < w.cols; ++k) sum = std::fma(x[row * x_stride + k], WeightAt(w, column, k), sum);
+      y[row * y_stride + column] = sum;
+    }
+  }
+}
+
+void RmsNorm(const float* x, const float* weight, float eps, int size, float* y) {
+  double sum = 0.0;
+  for (int i = 0; i < size; ++i) sum += double{x[i]} * x[i];
+  const float inverse = 1.0f / std::sqrt(static_cast<float>(sum / size) + eps);
+  for (int i = 0; i < size; ++i) y[i] = x[i] * inverse * weight[i];
+}
+
+void Add(const float* y, int64_t size, float* x) {
+  for (int64_t i = 0; i < size; ++i) x[i] += y[i];
+}
+
+void AddScaled(const float* y, float scale, int64_t size, float* x) {
+  for (int64_t i = 0; i < size; ++i) x[i] = std::fma(scale, y[i], x[i]);
+}
+
+void SiluMul(const float* gate, const float* up, int64_t size, float* out) {
+  for (int64_t i = 0; i < size; ++i) out[i] = gate[i] / (1.0f + std::exp(-gate[i])) * up[i];
+}
+
+void Rope(const float* cos, const float* sin, int rotary_dim, float* x) {
+  const int half = rotary_dim / 2;
+  for (int i = 0; i < half; ++i) {
+    const float first = x[i];
+    const float second = x[i + half];
+    x[i] = std::fma(first, cos[i], -(second * sin[i]));
+    x[i + half] = std::fma(second, cos[i], first * sin[i]);
+  }
+}
+
+void Softmax(int size, float* x) {
+  const float maximum = *std::max_element(x, x + size);
+  double sum = 0.0;
+  for (int i = 0; i < size; ++i) {
+    x[i] = std::exp(x[i] - maximum);
+    sum += x[i];
+  }
+  const float inverse = static_cast<float>(1.0 / sum);
+  for (int i = 0; i < size; ++i) x[i] *= inverse;
+}
+
+int Argmax(const float* x, int size) {
+  int best = 0;
+  for (int i = 1; i < size; ++i) {
+    if (x[i] > x[best] || (std::isnan(x[best]) && !std::isnan(x[i]))) best = i;
+  }
+  return best;
+}
+
+// ---- attention ----
+
+float Load(const void* base, DType dtype, int64_t index) {
+  return dtype == DType::kF32 ? static_cast<const float*>(base)[index]
+                              : ToFloat(static_cast<const BFloat16*>(base)[index]);
+}
+
+void Store(float value, DType dtype, int64_t index, void* base) {
+  if (dtype == DType::kF32) {
+    static_cast<float*>(base)[index] = value;
+  } else {
+    static_cast<BFloat16*>(base)[index] = ToBFloat16(value);
+  }
+}
+
+// First element of head `head` of block `block`, in keys and values alike.
+int64_t HeadBegin(const PagedKvLayer& kv, int64_t block, int head) {
+  return (block * kv.num_kv_heads + head) * kv.head_dim * kv.block_size;
+}
+
+void StoreKv(const float* key, const float* value, int64_t slot, const PagedKvLayer& kv) {
+  const int64_t offset = slot % kv.block_size;
+  for (int head = 0; head < kv.num_kv_heads; ++head) {
+    const int64_t begin = HeadBegin(kv, slot / kv.block_size, head);
+    for (int d = 0; d < kv.head_dim; ++d) {
+      Store(key[head * kv.head_dim + d], kv.dtype, begin + d * kv.block_size + offset, kv.key_base);
+      Store(value[head * kv.head_dim + d], kv.dtype, begin + offset * kv.head_dim + d, kv.value_base);
+    }
+  }
+}
+
+// One head of one row: softmax of the scores over all keys at once, where the fast tables go part by part.
+void AttendHead(const AttentionArgs& args, int row, int head, float* scores) {
+  const PagedKvLayer& kv = args.kv;
+  const int kv_head = head / (args.num_heads / kv.num_kv_heads);
+  const int num_keys = args.first_position + row + 1;
+  const float* query = args.queries + row * args.query_stride + head * kv.head_dim;
+  float* output = args.output + row * args.output_stride + head * kv.head_dim;
+  for (int key = 0; key < num_keys; ++key) {
+    const int64_t begin = HeadBegin(kv, args.block_table[key / kv.block_size], kv_head) + key % kv.block_size;
+    float dot = 0.0f;
+    for (int d = 0; d < kv.head_dim; ++d) {
+      dot = std::fma(query[d], Load(kv.key_base, kv.dtype, begin + d * kv.block_size), dot);
+    }
+    scores[key] = dot * args.scale;
+  }
+  Softmax(num_keys, scores);
+  std::fill(output, output + kv.head_dim, 0.0f);
+  for (int key = 0; key < num_keys; ++key) {
+    const int64_t begin =
+        HeadBegin(kv, args.block_table[key / kv.block_size], kv_head) + key % kv.block_size * kv.head_dim;
+    for (int d = 0; d < kv.head_dim; ++d) {
+      output[d] = std::fma(scores[key], Load(kv.value_base, kv.dtype, begin + d), output[d]);
+    }
+  }
+}
+
+void Attention(const AttentionArgs& args, int kv_head_begin, int kv_head_end, float* scratch) {
+  const int group = args.num_heads / args.kv.num_kv_heads;
+  for (int row = 0; row < args.num_rows; ++row) {
+    for (int head = kv_head_begin * group; head < kv_head_end * group; ++head) AttendHead(args, row, head, scratch);
+  }
+}
+
+int64_t AttentionScratchFloats(const AttentionArgs& args) { return args.first_position + args.num_rows; }
+
+}  // namespace
+
+const Kernels& ScalarKernels() {
+  static constexpr Kernels kTable = {
+      .isa = "scalar",
+      .matmul = Matmul,
+      .rms_norm = RmsNorm,
+      .add = Add,
+      .add_scaled = AddScaled,
+      .silu_mul = SiluMul,
+      .rope = Rope,
+      .softmax = Softmax,
+      .argmax = Argmax,
+      .store_kv = StoreKv,
+      .attention = Attention,
+      .attention_scratch_floats = AttentionScratchFloats,
+  };
+  return kTable;
+}
+
+}  // namespace expertd
