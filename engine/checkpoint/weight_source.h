@@ -1,0 +1,69 @@
+// WeightSource: the named tensors of a checkpoint, whatever the files look like. Models ask it for tensors by name and
+// shape; nothing above it knows a file format.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/tensor/dtype.h"
+
+namespace expertd {
+
+// A look at a tensor inside a WeightSource, row-major, little-endian, valid as long as the source.
+struct WeightTensor {
+  std::vector<int64_t> shape;
+  DType dtype = DType::kF32;
+  const std::byte* data = nullptr;  // of any alignment
+  int64_t size_bytes = 0;
+};
+
+// Immutable; concurrent calls are safe.
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+
+  virtual bool Has(std::string_view name) const = 0;
+
+  // Errors: NotFound when there is no such tensor, Unimplemented when its element type is none of f32, f16, bf16. Both
+  // name the tensor.
+  virtual absl::StatusOr<WeightTensor> Get(std::string_view name) const = 0;
+
+  // All names, in lexical order.
+  virtual std::vector<std::string> Names() const = 0;
+
+  // Bytes of all tensors.
+  virtual int64_t TotalBytes() const = 0;
+
+  // Says that the tensor's bytes are not needed any more, so that a mapped file's pages leave this process. A hint.
+  virtual void Release(const WeightTensor& tensor) const = 0;
+};
+
+// Opens `dir`/model.safetensors, or the shards that `dir`/model.safetensors.index.json names. Files are mapped and only
+// their headers are read. The files may be hostile: every length, offset, shape and name is checked, and an index may
+// only name files in `dir` (after following links; links into the `blobs` folder of a Hugging Face cache are allowed,
+// as its snapshots consist of them).
+// Errors, one line each: NotFound (no checkpoint, or a shard is missing), InvalidArgument (malformed: names the file
+// and what is wrong), ResourceExhausted (cannot be mapped).
+absl::StatusOr<std::unique_ptr<WeightSource>> OpenSafetensors(const std::string& dir);
+
+// Get, and InvalidArgument unless the shape is `shape`; the message names the tensor and both shapes.
+absl::StatusOr<WeightTensor> GetShaped(const WeightSource& source, std::string_view name,
+                                       std::span<const int64_t> shape);
+
+// The vector `name` of `size` elements as floats. Errors as GetShaped.
+absl::StatusOr<std::vector<float>> ReadVector(const WeightSource& source, std::string_view name, int64_t size);
+
+// "[3, 4]".
+std::string ShowShape(std::span<const int64_t> shape);
+
+// `name` as it may stand in a one-line message: control characters escaped, at most 300 characters.
+std::string ShowName(std::string_view name);
+
+}  // namespace expertd
