@@ -1,5 +1,5 @@
 // Logits processors: what a request does to a row of logits before a token is drawn. Each is a small function over one
-// row, [vocab_size]; the sampler calls them in the order in which they stand here, which is vLLM's. A masked token has
+// row, [vocab_size]; ApplyLogitsProcessors calls them in the order in which they stand here, which is vLLM's. A masked token has
 // the logit minus infinity, and no later step brings it back. Ids outside the row are ignored.
 //
 // Thread-safety: all are pure but for the row (and the history) they are given.
@@ -62,9 +62,11 @@ void ApplyRepetitionPenalty(const TokenHistory& history, float penalty, std::spa
 void ApplyFrequencyAndPresencePenalty(const TokenHistory& history, float frequency, float presence,
                                       std::span<float> logits);
 
-// All of the above that `sequence` asks for. `history` may be null when no penalty is set. Returns whether anything was
-// applied.
-bool ApplyLogitsProcessors(const Sequence& sequence, TokenHistory* history, std::span<float> logits,
+// Whether ApplyLogitsProcessors would do anything for `sequence` now.
+bool HasLogitsProcessors(const Sequence& sequence);
+
+// All of the above that `sequence` asks for. `history` may be null when no penalty is set. `scratch` is overwritten.
+void ApplyLogitsProcessors(const Sequence& sequence, TokenHistory* history, std::span<float> logits,
                            std::vector<float>& scratch);
 
 }  // namespace expertd

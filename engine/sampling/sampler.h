@@ -17,29 +17,14 @@
 
 #include <cstdint>
 #include <span>
-#include <utility>
-#include <vector>
 
 #include "engine/request/sampling_params.h"
 #include "engine/request/sequence.h"
 #include "engine/request/step_plan.h"
 #include "engine/sampling/logits_processor.h"
+#include "engine/sampling/selection.h"
 
 namespace expertd {
-
-// A token and its logit; the order of candidates is by logit, the largest first, and by id, the lowest first.
-struct Candidate {
-  float logit = 0.0f;
-  int32_t token = 0;
-};
-
-// Working memory of one thread, kept so that steady steps allocate nothing. Contents mean nothing between calls.
-struct SamplerScratch {
-  std::vector<float> block_max;          // of each block of logits
-  std::vector<float> values;             // selection among block maxima, or logits of the allowed ids
-  std::vector<uint64_t> masses;          // of each block, or of each bucket of logits
-  std::vector<Candidate> candidates;
-};
 
 // Pure functions of their arguments; concurrent calls with different rows, states and scratch are safe.
 
