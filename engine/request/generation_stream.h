@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -69,7 +70,9 @@ class GenerationStream {
  public:
   GenerationStream() = default;
 
-  // Producer. Close may be called once; events after it are dropped. A non-OK status may follow any output.
+  // Producer. Close must be called once; events after it are dropped. A non-OK status may follow any output. A delta
+  // joins a waiting one of its candidate unless an event of another kind stands between them; so no more wait than
+  // (candidates + 1)^2 deltas, and each candidate's output and its end come in order.
   void Push(StreamEvent event);
   void Close(absl::Status status);
 
@@ -81,21 +84,31 @@ class GenerationStream {
   bool ended() const;
   absl::Status status() const;
 
-  // Called from the producer's thread after a Push or Close that found the consumer waiting (TryNext returned nullopt);
-  // must be quick and must not call back into the stream. Set before the first TryNext.
+  // Called from the producer's thread after a Push or Close that found the consumer waiting (TryNext returned nullopt
+  // before the end); once for each such answer. Must be quick; may take the stream's events (TryNext), or a lock under
+  // which others do; must not call SetReadyCallback. Set before the first TryNext. Setting nullptr waits for a call that
+  // is under way, and none comes after it.
   void SetReadyCallback(std::function<void()> on_ready);
 
   // Events that wait to be taken, for metrics and tests.
   int num_pending() const;
 
  private:
+  bool MergeIntoPending(StreamEvent& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::optional<StreamEvent> TakeFirst() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Wakes Next; says whether the callback is due.
+  bool Wake() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CallBack() ABSL_LOCKS_EXCLUDED(mutex_);
+
   mutable absl::Mutex mutex_;
   absl::CondVar ready_;
-  std::vector<StreamEvent> events_ ABSL_GUARDED_BY(mutex_);
-  size_t next_event_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::deque<StreamEvent> events_ ABSL_GUARDED_BY(mutex_);
   bool consumer_waits_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<absl::Status> status_ ABSL_GUARDED_BY(mutex_);
-  std::function<void()> on_ready_;
+
+  // A lock of its own, so that the callback may take locks that the consumer holds when it calls TryNext.
+  absl::Mutex callback_mutex_;
+  std::function<void()> on_ready_ ABSL_GUARDED_BY(callback_mutex_);
 };
 
 }  // namespace expertd

@@ -92,7 +92,12 @@ struct RequestLimits {
   int32_t max_stop_token_ids = 1024;
   int32_t max_logit_bias = 1024;
   int32_t max_bad_words = 256;
-  int64_t max_prompt_bytes = int64_t{16} << 20;
+  int32_t max_bad_word_bytes = 1024;
+  int32_t max_messages = 10'000;
+  int32_t max_tools = 1024;
+  int32_t max_template_kwargs_bytes = 64 << 10;
+  int32_t max_salt_bytes = 256;
+  int64_t max_prompt_bytes = int64_t{16} << 20;  // of a text, or of all texts of a conversation; 4 per token id
 };
 
 struct RequestSpec {
@@ -109,8 +114,14 @@ struct RequestSpec {
 // Immutable; safe to share between threads.
 class Request {
  public:
-  // Checks every field of `spec`. InvalidArgument (or Unimplemented) carries an ErrorDetail with every
-  // violation found, each naming the field's path in the contract, such as "sampling.temperature".
+  static constexpr int kMaxViolations = 32;
+
+  // Checks every field of `spec`; makes an id (`gen-` and 32 hexadecimal digits) when it has none. What depends on the
+  // prompt's length or on the model's tokenizer is checked by prompt_builder. InvalidArgument carries an ErrorDetail
+  // with every violation found (the first kMaxViolations of them), each with the field's path in the contract, such as
+  // "stop.strings[3]", and what is wrong: "is 0; must be 1 or more". Documented choices: temperature 0..2 (below 1e-5
+  // is greedy); top_k 0 and -1 are off; an empty prompt is refused, one of blanks is not; duplicates in logit_bias are
+  // refused, elsewhere they are harmless.
   static absl::StatusOr<std::shared_ptr<const Request>> Create(RequestSpec spec, const RequestLimits& limits);
 
   const std::string& id() const { return spec_.id; }
