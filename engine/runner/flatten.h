@@ -10,11 +10,15 @@
 
 namespace expertd {
 
-// What one row of logits is for.
+// What one row of logits is for: to choose the next token of a sequence, or to report how likely a token of its prompt
+// was.
 struct LogitsUse {
   int32_t sequence_index = 0;  // in StepPlan::sequences
-  int32_t position = 0;        // of the token that the logits tell about: the row's own position + 1
-  bool samples = false;        // chooses that token; otherwise reports its log-probability, a token of the prompt
+  bool samples = false;
+  // When it does not sample: the token that the row's logits tell about, and its place in
+  // SequenceResult::prompt_logprobs.
+  int32_t prompt_token = 0;
+  int32_t prompt_index = 0;
 };
 
 struct ForwardPass {
@@ -33,9 +37,8 @@ inline constexpr int32_t kNoPromptLogprobs = INT32_MAX;
 
 // Lays the rows of `plan` out as one pass, or more when prompt log-probabilities need more than
 // `max_prompt_logits_rows` (>= 1) rows of logits: then a sequence's rows go on in the next pass, as a prompt that the
-// scheduler cut into chunks would. `prompt_logprobs_from[i]`: the first position of the prompt of plan.sequences[i]
-// whose log-probability is wanted (>= 1), or kNoPromptLogprobs. Memory of `step` is reused.
-// Every planned sequence has blocks for its rows (CHECKed).
+// scheduler cut into chunks would. `prompt_logprobs_from[i]`: the first position (>= 1) of the prompt of
+// plan.sequences[i] whose log-probability is wanted, or kNoPromptLogprobs. Memory of `step` is reused.
 void Flatten(const StepPlan& plan, std::span<const int32_t> prompt_logprobs_from, int max_prompt_logits_rows,
              FlatStep& step);
 

@@ -38,7 +38,7 @@ class ModelRunner {
   // plan.sequences[i]. Prompt log-probabilities: each position of the prompt from max(1, prompt_logprobs->start) on is
   // reported once in the life of a sequence (not again when preemption has it computed anew), in ascending order, in
   // the step that computes the position before it. The first token has none.
-  // Changes no Sequence. Errors: ResourceExhausted when there is no memory for the logits; KV of the step may then be
+  // A sequence without needs_prompt_logits reports none. Changes no Sequence. Errors: ResourceExhausted when there is no memory for the logits; KV of the step may then be
   // half written, and the sequences must be ended or computed again.
   absl::StatusOr<StepResult> Run(const StepPlan& plan);
 
@@ -53,23 +53,26 @@ class ModelRunner {
     int32_t next_prompt_position = 1;  // the first prompt token whose log-probability was not yet reported
   };
 
-  void PlanPromptLogprobs(const StepPlan& plan);
+  void FindStates(const StepPlan& plan);
   absl::Status RunPass(const StepPlan& plan, const ForwardPass& pass, StepResult& result);
-  void ProcessRow(const StepPlan& plan, const LogitsUse& use, std::span<float> logits, int thread, StepResult& result);
+  void ProcessRow(const StepPlan& plan, const LogitsUse& use, std::span<float> logits, SamplerScratch& scratch,
+                  StepResult& result) const;
+  void BookPromptPositions(const StepPlan& plan);
 
   const Model& model_;
   KvCache& kv_cache_;
   const Kernels& kernels_;
   ThreadPool& pool_;
-  const ModelRunnerOptions options_;
+  const int64_t vocab_size_;
+  const int max_prompt_logits_rows_;
 
   absl::flat_hash_map<uint64_t, std::unique_ptr<SequenceState>> states_;
-  std::vector<SequenceState*> step_states_;      // of the plan's sequences; null where none is kept
-  std::vector<int32_t> prompt_logprobs_from_;    // of the plan's sequences
+  std::vector<SequenceState*> step_states_;    // of the plan's sequences; null where none is kept
+  std::vector<int32_t> prompt_logprobs_from_;  // of the plan's sequences
   FlatStep flat_;
   ScratchArena arena_;
-  AlignedBuffer logits_;
-  std::vector<SamplerScratch> scratch_;          // of each thread
+  AlignedBuffer logits_;                       // of a pass: [logits_rows, vocab_size]
+  std::vector<SamplerScratch> scratch_;        // of each thread
 };
 
 }  // namespace expertd

@@ -106,15 +106,16 @@ TokenLogprob ComputeLogprob(std::span<const float> logits, int32_t token, const 
   return result;
 }
 
-SequenceResult Sample(std::span<float> logits, const Sequence& sequence, TokenHistory* history,
-                      SamplerScratch& scratch) {
-  SequenceResult result;
-  const std::optional<LogprobOptions>& logprobs = sequence.sampling.logprobs;
+void SampleToken(std::span<float> logits, const Sequence& sequence, TokenHistory* history, SamplerScratch& scratch,
+                 SequenceResult& result) {
+  result.token = -1;
+  result.no_valid_token = false;
+  result.has_logprob = false;
   RowSummary row = SummarizeRow(logits, scratch.block_max);
-  if (row.has_nan) {
-    result.has_nan = true;
-    return result;
-  }
+  result.has_nan = row.has_nan;
+  if (row.has_nan) return;
+  // Log-probabilities are those of the raw logits, which the processors overwrite.
+  const std::optional<LogprobOptions>& logprobs = sequence.sampling.logprobs;
   std::span<const float> raw_logits = logits;
   if (HasLogitsProcessors(sequence)) {
     if (logprobs.has_value()) {
@@ -126,14 +127,13 @@ SequenceResult Sample(std::span<float> logits, const Sequence& sequence, TokenHi
   }
   if (row.max == kMaskedLogit) {
     result.no_valid_token = true;
-    return result;
+    return;
   }
   result.token = ChooseToken(logits, row.max, sequence, scratch);
   if (logprobs.has_value()) {
     result.has_logprob = true;
     result.logprob = ComputeLogprob(raw_logits, result.token, *logprobs, scratch);
   }
-  return result;
 }
 
 }  // namespace expertd

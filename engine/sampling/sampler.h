@@ -29,12 +29,12 @@ namespace expertd {
 // Pure functions of their arguments; concurrent calls with different rows, states and scratch are safe.
 
 // Chooses the token that follows `sequence.tokens`. `logits`: [vocab_size], of the sequence's last token; overwritten.
-// `history` is null unless UsesPenalties(sequence.sampling); it is brought up to date with sequence.tokens.
-// The result has token -1 and says why when there is none: `has_nan` (a NaN among the logits: the model's arithmetic
-// went wrong) or `no_valid_token` (all logits are minus infinity after masking). Infinite logits share all
-// probability evenly. Ids of the request outside the vocabulary are ignored.
-SequenceResult Sample(std::span<float> logits, const Sequence& sequence, TokenHistory* history,
-                      SamplerScratch& scratch);
+// `history` is null unless UsesPenalties(sequence.sampling); it is brought up to date with sequence.tokens. Sets all of
+// `result` but prompt_logprobs. token is -1 when there is none: with has_nan (a NaN among the logits: the model's
+// arithmetic went wrong) or no_valid_token (all logits are minus infinity after masking). Logits of plus infinity share
+// all probability evenly. Ids of the request outside the vocabulary are ignored.
+void SampleToken(std::span<float> logits, const Sequence& sequence, TokenHistory* history, SamplerScratch& scratch,
+                 SequenceResult& result);
 
 // Log-probability and rank of `token` under `logits` ([vocab_size], raw), with those that `options` asks for:
 // options.token_ids in their order, else the options.top_n most likely. log-softmax in double precision, rounded once.
