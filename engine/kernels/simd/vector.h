@@ -1,0 +1,184 @@
+// The vector operations that the shared bodies (*.inl) are written in, for the instruction set that the including source
+// is compiled for. Included only by avx2.cc and avx512.cc, inside their own anonymous namespace: nothing here or in the
+// bodies may have external linkage, nor may they call inline functions of the standard library, because a linker could
+// then pick a copy compiled for AVX-512 for the rest of the program.
+//
+// Masked operations treat the first `count` lanes (0 <= count <= kLanes); other lanes read as zero and are not written.
+#pragma once
+
+#define EXPERTD_INLINE inline __attribute__((always_inline))
+
+#if defined(__AVX512F__)
+
+using Vec = __m512;
+using BitVec = __m512i;
+constexpr int kLanes = 16;
+
+EXPERTD_INLINE __mmask16 FirstLanes(int count) { return static_cast<__mmask16>((1u << count) - 1u); }
+
+EXPERTD_INLINE Vec Zero() { return _mm512_setzero_ps(); }
+EXPERTD_INLINE Vec Broadcast(float value) { return _mm512_set1_ps(value); }
+EXPERTD_INLINE Vec Load(const float* from) { return _mm512_loadu_ps(from); }
+EXPERTD_INLINE Vec LoadFirst(const float* from, int count) { return _mm512_maskz_loadu_ps(FirstLanes(count), from); }
+EXPERTD_INLINE void Store(Vec value, float* to) { _mm512_storeu_ps(to, value); }
+EXPERTD_INLINE void StoreFirst(Vec value, int count, float* to) {
+  _mm512_mask_storeu_ps(to, FirstLanes(count), value);
+}
+
+EXPERTD_INLINE Vec Add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
+EXPERTD_INLINE Vec Sub(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
+EXPERTD_INLINE Vec Mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
+EXPERTD_INLINE Vec Div(Vec a, Vec b) { return _mm512_div_ps(a, b); }
+EXPERTD_INLINE Vec MulAdd(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }      // a * b + c
+EXPERTD_INLINE Vec MulSub(Vec a, Vec b, Vec c) { return _mm512_fmsub_ps(a, b, c); }      // a * b - c
+EXPERTD_INLINE Vec NegMulAdd(Vec a, Vec b, Vec c) { return _mm512_fnmadd_ps(a, b, c); }  // c - a * b
+// The second operand where either is NaN.
+EXPERTD_INLINE Vec Max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+EXPERTD_INLINE Vec Min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
+EXPERTD_INLINE Vec KeepFirst(Vec value, int count, Vec others) {
+  return _mm512_mask_blend_ps(FirstLanes(count), others, value);
+}
+// Bit i is set where lanes i are equal (NaN is not).
+EXPERTD_INLINE unsigned EqualLanes(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+
+EXPERTD_INLINE Vec RoundToInteger(Vec value) {
+  return _mm512_roundscale_ps(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+// value * 2^exponent for integral exponents in [-160, 160]; overflows to infinity, underflows through subnormals.
+EXPERTD_INLINE Vec ScaleByPowerOfTwo(Vec value, Vec exponent) { return _mm512_scalef_ps(value, exponent); }
+
+// Lanes combined in a fixed order: halves onto each other.
+EXPERTD_INLINE float SumLanes(Vec value) {
+  __m256 half = _mm256_add_ps(_mm512_castps512_ps256(value), _mm512_extractf32x8_ps(value, 1));
+  __m128 quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  quarter = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
+  return _mm_cvtss_f32(_mm_add_ss(quarter, _mm_movehdup_ps(quarter)));
+}
+EXPERTD_INLINE float MaxLanes(Vec value) {
+  __m256 half = _mm256_max_ps(_mm512_castps512_ps256(value), _mm512_extractf32x8_ps(value, 1));
+  __m128 quarter = _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  quarter = _mm_max_ps(quarter, _mm_movehl_ps(quarter, quarter));
+  return _mm_cvtss_f32(_mm_max_ss(quarter, _mm_movehdup_ps(quarter)));
+}
+
+// bf16. A pair vector holds two inputs of each lane's column: the lower (even) and the upper (odd) half of each word.
+EXPERTD_INLINE BitVec LoadBits(const void* from) { return _mm512_loadu_si512(from); }
+EXPERTD_INLINE Vec EvenOfPairs(BitVec pairs) { return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)); }
+EXPERTD_INLINE Vec OddOfPairs(BitVec pairs) {
+  return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+}
+EXPERTD_INLINE Vec WidenBf16(__m256i bits) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+}
+EXPERTD_INLINE Vec Load(const BFloat16* from) {
+  return WidenBf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+}
+EXPERTD_INLINE Vec LoadFirst(const BFloat16* from, int count) {
+  return WidenBf16(_mm256_maskz_loadu_epi16(FirstLanes(count), from));
+}
+
+#else  // AVX2 and FMA
+
+using Vec = __m256;
+using BitVec = __m256i;
+constexpr int kLanes = 8;
+
+EXPERTD_INLINE __m256i FirstLanes(int count) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+EXPERTD_INLINE Vec Zero() { return _mm256_setzero_ps(); }
+EXPERTD_INLINE Vec Broadcast(float value) { return _mm256_set1_ps(value); }
+EXPERTD_INLINE Vec Load(const float* from) { return _mm256_loadu_ps(from); }
+EXPERTD_INLINE Vec LoadFirst(const float* from, int count) { return _mm256_maskload_ps(from, FirstLanes(count)); }
+EXPERTD_INLINE void Store(Vec value, float* to) { _mm256_storeu_ps(to, value); }
+EXPERTD_INLINE void StoreFirst(Vec value, int count, float* to) {
+  _mm256_maskstore_ps(to, FirstLanes(count), value);
+}
+
+EXPERTD_INLINE Vec Add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
+EXPERTD_INLINE Vec Sub(Vec a, Vec b) { return _mm256_sub_ps(a, b); }
+EXPERTD_INLINE Vec Mul(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
+EXPERTD_INLINE Vec Div(Vec a, Vec b) { return _mm256_div_ps(a, b); }
+EXPERTD_INLINE Vec MulAdd(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }      // a * b + c
+EXPERTD_INLINE Vec MulSub(Vec a, Vec b, Vec c) { return _mm256_fmsub_ps(a, b, c); }      // a * b - c
+EXPERTD_INLINE Vec NegMulAdd(Vec a, Vec b, Vec c) { return _mm256_fnmadd_ps(a, b, c); }  // c - a * b
+// The second operand where either is NaN.
+EXPERTD_INLINE Vec Max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
+EXPERTD_INLINE Vec Min(Vec a, Vec b) { return _mm256_min_ps(a, b); }
+EXPERTD_INLINE Vec KeepFirst(Vec value, int count, Vec others) {
+  return _mm256_blendv_ps(others, value, _mm256_castsi256_ps(FirstLanes(count)));
+}
+// Bit i is set where lanes i are equal (NaN is not).
+EXPERTD_INLINE unsigned EqualLanes(Vec a, Vec b) {
+  return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ)));
+}
+
+EXPERTD_INLINE Vec RoundToInteger(Vec value) {
+  return _mm256_round_ps(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+// value * 2^exponent for integral exponents in [-160, 160]; overflows to infinity, underflows through subnormals. In two
+// steps, because a float has no 2^160 and its subnormals are no powers that a shift could make.
+EXPERTD_INLINE Vec ScaleByPowerOfTwo(Vec value, Vec exponent) {
+  const __m256i power = _mm256_cvtps_epi32(exponent);
+  const __m256i first = _mm256_srai_epi32(power, 1);
+  const __m256i second = _mm256_sub_epi32(power, first);
+  const __m256i bias = _mm256_set1_epi32(127);
+  const __m256 scale1 = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(first, bias), 23));
+  const __m256 scale2 = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(second, bias), 23));
+  return _mm256_mul_ps(_mm256_mul_ps(value, scale1), scale2);
+}
+
+// Lanes combined in a fixed order: halves onto each other.
+EXPERTD_INLINE float SumLanes(Vec value) {
+  __m128 half = _mm_add_ps(_mm256_castps256_ps128(value), _mm256_extractf128_ps(value, 1));
+  half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+  return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+}
+EXPERTD_INLINE float MaxLanes(Vec value) {
+  __m128 half = _mm_max_ps(_mm256_castps256_ps128(value), _mm256_extractf128_ps(value, 1));
+  half = _mm_max_ps(half, _mm_movehl_ps(half, half));
+  return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
+}
+
+// bf16. A pair vector holds two inputs of each lane's column: the lower (even) and the upper (odd) half of each word.
+EXPERTD_INLINE BitVec LoadBits(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
+EXPERTD_INLINE Vec EvenOfPairs(BitVec pairs) { return _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16)); }
+EXPERTD_INLINE Vec OddOfPairs(BitVec pairs) {
+  return _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
+}
+EXPERTD_INLINE Vec WidenBf16(__m128i bits) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+}
+EXPERTD_INLINE Vec Load(const BFloat16* from) {
+  return WidenBf16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+}
+EXPERTD_INLINE Vec LoadFirst(const BFloat16* from, int count) {
+  uint16_t bits[kLanes] = {};  // AVX2 has no masked loads of 16-bit elements
+  for (int i = 0; i < count; ++i) bits[i] = from[i].bits;
+  return WidenBf16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bits)));
+}
+
+#endif
+
+constexpr int Smaller(int a, int b) { return a < b ? a : b; }
+constexpr int Larger(int a, int b) { return a > b ? a : b; }
+constexpr int RoundUp(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// e^x, each lane by itself. Relative error below 2^-23 * 1.2 where the result is normal; exact at 0; 0 and infinity far
+// out; NaN stays NaN. x = n ln 2 + r with |r| <= ln 2 / 2, e^x = 2^n (1 + r + r^2 q(r)), q the minimax polynomial of
+// degree 4 for the relative error (3e-9 before rounding).
+EXPERTD_INLINE Vec Exp(Vec x) {
+  x = Max(Broadcast(-105.0f), Min(Broadcast(89.0f), x));
+  const Vec n = RoundToInteger(Mul(x, Broadcast(1.44269504f)));
+  // ln 2 in two parts: n * 0x1.62e4p-1 is exact for the n that occur.
+  Vec r = NegMulAdd(n, Broadcast(0x1.62e4p-1f), x);
+  r = NegMulAdd(n, Broadcast(0x1.7f7d1cp-20f), r);
+  Vec q = Broadcast(0x1.6db47ap-10f);
+  q = MulAdd(q, r, Broadcast(0x1.123b92p-7f));
+  q = MulAdd(q, r, Broadcast(0x1.55545ep-5f));
+  q = MulAdd(q, r, Broadcast(0x1.55548ep-3f));
+  q = MulAdd(q, r, Broadcast(0.5f));
+  const Vec power = Add(Broadcast(1.0f), MulAdd(Mul(r, r), q, r));
+  return ScaleByPowerOfTwo(power, n);
+}

@@ -1,0 +1,226 @@
+// Paged attention: near the reference, and the same bits however rows, heads and blocks come together.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <numeric>
+#include <vector>
+
+#include "tests/kernels/support/cases.h"
+
+namespace expertd {
+namespace {
+
+// Outputs are means of values of size one: the error is that of the weights (exponentials and their sums), plus one
+// rounding per key, which add up like a random walk.
+constexpr float kTolerance = 5e-6f;
+
+using AttentionTest = KernelsTest;
+EXPERTD_FOR_EVERY_ISA(AttentionTest);
+
+struct Shape {
+  int num_heads = 4;
+  int num_kv_heads = 2;
+  int head_dim = 32;
+  int block_size = 16;
+  DType dtype = DType::kF32;
+};
+
+// A cache that holds one sequence of `num_tokens` in shuffled blocks, and a query for each token. What no token wrote
+// is NaN, so that any use of it shows.
+class Sequence {
+ public:
+  Sequence(const Kernels& kernels, const Shape& shape, int num_tokens) : shape_(shape), num_tokens_(num_tokens) {
+    const int num_blocks = (num_tokens + shape.block_size - 1) / shape.block_size;
+    const int64_t elements = int64_t{num_blocks} * shape.num_kv_heads * shape.head_dim * shape.block_size;
+    keys_.assign(elements * DTypeBytes(shape.dtype), 0xff);
+    values_ = keys_;
+    block_table_.resize(num_blocks);
+    std::iota(block_table_.begin(), block_table_.end(), 0);
+    std::shuffle(block_table_.begin(), block_table_.end(), std::mt19937(5));
+    const int kv_width = shape.num_kv_heads * shape.head_dim;
+    const std::vector<float> k = RandomFloats(int64_t{num_tokens} * kv_width, 11);
+    const std::vector<float> v = RandomFloats(int64_t{num_tokens} * kv_width, 12);
+    for (int token = 0; token < num_tokens; ++token) {
+      const int64_t slot =
+          int64_t{block_table_[token / shape.block_size]} * shape.block_size + token % shape.block_size;
+      kernels.store_kv(k.data() + int64_t{token} * kv_width, v.data() + int64_t{token} * kv_width, slot, Layer());
+    }
+    queries_ = RandomFloats(num_tokens * query_stride(), 13);
+  }
+
+  // Attention of the rows [begin, end) for some kv heads, as rows of an output for all tokens.
+  void Attend(const Kernels& kernels, int begin, int end, int kv_head_begin, int kv_head_end,
+              std::vector<float>* output) {
+    output->resize(num_tokens_ * output_stride(), -7.0f);
+    AttentionArgs args;
+    args.queries = queries_.data() + begin * query_stride();
+    args.query_stride = query_stride();
+    args.output = output->data() + begin * output_stride();
+    args.output_stride = output_stride();
+    args.num_rows = end - begin;
+    args.first_position = begin;
+    args.num_heads = shape_.num_heads;
+    args.scale = 1.0f / std::sqrt(static_cast<float>(shape_.head_dim));
+    args.kv = Layer();
+    args.block_table = block_table_.data();
+    std::vector<float> scratch(kernels.attention_scratch_floats(args), std::numeric_limits<float>::quiet_NaN());
+    kernels.attention(args, kv_head_begin, kv_head_end, scratch.data());
+  }
+
+  std::vector<float> AttendAll(const Kernels& kernels) {
+    std::vector<float> output;
+    Attend(kernels, 0, num_tokens_, 0, shape_.num_kv_heads, &output);
+    return output;
+  }
+
+  const std::vector<uint8_t>& keys() const { return keys_; }
+  const std::vector<uint8_t>& values() const { return values_; }
+  int64_t query_stride() const { return shape_.num_heads * shape_.head_dim + 3; }
+  int64_t output_stride() const { return shape_.num_heads * shape_.head_dim + 2; }
+
+ private:
+  PagedKvLayer Layer() {
+    return {keys_.data(), values_.data(), shape_.dtype, shape_.num_kv_heads, shape_.head_dim, shape_.block_size};
+  }
+
+  Shape shape_;
+  int num_tokens_;
+  std::vector<uint8_t> keys_, values_;
+  std::vector<int32_t> block_table_;
+  std::vector<float> queries_;
+};
+
+std::vector<Shape> Shapes() {
+  std::vector<Shape> shapes;
+  for (int head_dim : {1, 20, 32, 80, 128}) {
+    for (int block_size : {16, 32, 128}) {
+      for (DType dtype : {DType::kF32, DType::kBF16}) {
+        for (auto [heads, kv_heads] : {std::pair(2, 2), std::pair(6, 2), std::pair(5, 1)}) {
+          shapes.push_back({heads, kv_heads, head_dim, block_size, dtype});
+        }
+      }
+    }
+  }
+  return shapes;
+}
+
+std::string Describe(const Shape& shape) {
+  return testing::PrintToString(std::vector<int>{shape.num_heads, shape.num_kv_heads, shape.head_dim,
+                                                 shape.block_size}) +
+         std::string(DTypeName(shape.dtype));
+}
+
+TEST_P(AttentionTest, StoresTheBitsOfTheReference) {
+  for (const Shape& shape : Shapes()) {
+    const Sequence expected(Reference(), shape, 50);
+
+    const Sequence actual(kernels(), shape, 50);
+
+    ASSERT_EQ(actual.keys(), expected.keys()) << Describe(shape);
+    ASSERT_EQ(actual.values(), expected.values()) << Describe(shape);
+  }
+}
+
+TEST_P(AttentionTest, StoresNanAsNan) {
+  const float nan = std::numeric_limits<float>::quiet_NaN(), huge = std::numeric_limits<float>::max();
+  BFloat16 keys[16] = {}, values[16] = {};
+  const PagedKvLayer layer = {keys, values, DType::kBF16, 1, 1, 16};
+
+  kernels().store_kv(&nan, &huge, 3, layer);
+
+  EXPECT_TRUE(std::isnan(ToFloat(keys[3])));
+  EXPECT_TRUE(std::isinf(ToFloat(values[3])));
+}
+
+TEST_P(AttentionTest, IsNearTheReference) {
+  for (const Shape& shape : Shapes()) {
+    Sequence sequence(kernels(), shape, 70);
+    const std::vector<float> expected = sequence.AttendAll(Reference());
+
+    const std::vector<float> actual = sequence.AttendAll(kernels());
+
+    for (size_t i = 0; i < actual.size(); ++i) ASSERT_NEAR(actual[i], expected[i], kTolerance) << i << Describe(shape);
+  }
+}
+
+TEST_P(AttentionTest, IsNearTheReferenceAcrossParts) {
+  for (const Shape& shape : {Shape{6, 2, 20, 16, DType::kF32}, Shape{6, 2, 64, 32, DType::kBF16}}) {
+    const int num_tokens = 2 * kAttentionPartKeys + 40;
+    Sequence sequence(kernels(), shape, num_tokens);
+    for (int begin : {0, 500, 511, 512, 1020, 1024}) {
+      std::vector<float> expected, actual;
+      const int end = std::min(begin + 30, num_tokens);
+      sequence.Attend(Reference(), begin, end, 0, 2, &expected);
+
+      sequence.Attend(kernels(), begin, end, 0, 2, &actual);
+
+      for (size_t i = 0; i < actual.size(); ++i) ASSERT_NEAR(actual[i], expected[i], kTolerance) << begin << " " << i;
+    }
+  }
+}
+
+TEST_P(AttentionTest, GivesARowTheSameBitsInAnyChunk) {
+  for (const Shape& shape : {Shape{6, 2, 20, 16, DType::kF32}, Shape{2, 2, 80, 32, DType::kBF16},
+                             Shape{8, 1, 128, 32, DType::kF32}, Shape{3, 3, 32, 64, DType::kBF16}}) {
+    const int num_tokens = kAttentionPartKeys + 70;
+    Sequence sequence(kernels(), shape, num_tokens);
+    const std::vector<float> whole = sequence.AttendAll(kernels());
+
+    for (int chunk : {1, 3, 16, 33, 100, 512}) {
+      std::vector<float> output;
+      for (int begin = 0; begin < num_tokens; begin += chunk) {
+        sequence.Attend(kernels(), begin, std::min(begin + chunk, num_tokens), 0, shape.num_kv_heads, &output);
+      }
+
+      ASSERT_EQ(FirstDifference(output, whole), -1) << "chunks of " << chunk << " " << Describe(shape);
+    }
+  }
+}
+
+TEST_P(AttentionTest, GivesAHeadTheSameBitsWhicheverHeadsComeAlong) {
+  const Shape shape = {8, 4, 48, 16, DType::kBF16};
+  Sequence sequence(kernels(), shape, 90);
+  const std::vector<float> whole = sequence.AttendAll(kernels());
+  std::vector<float> output;
+
+  sequence.Attend(kernels(), 0, 90, 1, 4, &output);
+  sequence.Attend(kernels(), 0, 90, 0, 1, &output);
+
+  EXPECT_EQ(FirstDifference(output, whole), -1);
+}
+
+TEST_P(AttentionTest, DoesNotDependOnTheBlockSize) {
+  std::vector<float> first;
+  for (int block_size : {16, 32, 64, 128}) {
+    Sequence sequence(kernels(), {4, 2, 40, block_size, DType::kF32}, 600);
+
+    const std::vector<float> output = sequence.AttendAll(kernels());
+
+    if (first.empty()) first = output;
+    EXPECT_EQ(FirstDifference(output, first), -1) << block_size;
+  }
+}
+
+TEST_P(AttentionTest, OfASingleKeyIsItsValue) {
+  float keys[16] = {}, values[16] = {};
+  const float key = 0.5f, value = 3.25f, query = 2.0f;
+  AttentionArgs args;
+  args.kv = {keys, values, DType::kF32, 1, 1, 16};
+  kernels().store_kv(&key, &value, 0, args.kv);
+  const int32_t block_table[] = {0};
+  float output = 0.0f;
+  args.queries = &query;
+  args.query_stride = args.output_stride = 1;
+  args.output = &output;
+  args.num_rows = args.num_heads = 1;
+  args.block_table = block_table;
+  std::vector<float> scratch(kernels().attention_scratch_floats(args));
+
+  kernels().attention(args, 0, 1, scratch.data());
+
+  EXPECT_EQ(output, 3.25f);
+}
+
+}  // namespace
+}  // namespace expertd

@@ -1,0 +1,205 @@
+// Speed of the kernels on one thread, beside OpenBLAS for the same products, and the cost of a parallel loop.
+//
+//   OPENBLAS_CORETYPE=SkylakeX OPENBLAS_NUM_THREADS=1 taskset -c 0 build/release/bin/kernels_benchmark
+//       --benchmark_filter=Matmul
+//
+// OpenBLAS chooses its kernels by the CPU unless OPENBLAS_CORETYPE says otherwise: compare with the best it has.
+// Weights are taken in turn from a set larger than the caches, as in a forward pass, where "Streamed"; "Cached" products
+// use one matrix again and again.
+#include <benchmark/benchmark.h>
+#include <cblas.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <random>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "engine/kernels/kernels.h"
+#include "engine/platform/thread_pool.h"
+
+namespace expertd {
+namespace {
+
+constexpr int64_t kStreamedBytes = int64_t{256} << 20;
+
+std::vector<float> RandomFloats(int64_t count) {
+  std::mt19937 bits(1);
+  std::uniform_real_distribution<float> uniform(-1.0f, 1.0f);
+  std::vector<float> values(count);
+  for (float& value : values) value = uniform(bits);
+  return values;
+}
+
+void CountFlops(benchmark::State& state, int64_t rows, int64_t outputs, int64_t inputs, int64_t weight_bytes) {
+  state.counters["GFLOP/s"] = benchmark::Counter(2e-9 * static_cast<double>(rows * outputs * inputs),
+                                                 benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["GB/s"] =
+      benchmark::Counter(1e-9 * static_cast<double>(weight_bytes), benchmark::Counter::kIsIterationInvariantRate);
+}
+
+int64_t NumMatrices(bool streamed, int64_t bytes) { return streamed ? std::max<int64_t>(1, kStreamedBytes / bytes) : 1; }
+
+void BM_Matmul(benchmark::State& state, Isa isa, DType dtype, bool streamed) {
+  const Kernels& kernels = SelectKernels(DetectCpu(), isa);
+  const int rows = static_cast<int>(state.range(0));
+  const int outputs = static_cast<int>(state.range(1)), inputs = static_cast<int>(state.range(2));
+  const std::vector<float> source = RandomFloats(int64_t{outputs} * inputs);
+  std::vector<WeightMatrix> weights;
+  const int64_t bytes = int64_t{outputs} * inputs * DTypeBytes(dtype);
+  for (int64_t i = 0; i < NumMatrices(streamed, bytes); ++i) {
+    weights.push_back(*WeightMatrix::Pack(source.data(), DType::kF32, outputs, inputs, dtype));
+  }
+  const std::vector<float> x = RandomFloats(int64_t{rows} * inputs);
+  std::vector<float> y(int64_t{rows} * outputs);
+  size_t next = 0;
+  for (auto _ : state) {
+    kernels.matmul(x.data(), inputs, rows, weights[next], nullptr, 0, outputs, y.data(), outputs);
+    next = next + 1 < weights.size() ? next + 1 : 0;
+    benchmark::DoNotOptimize(y.data());
+    benchmark::ClobberMemory();
+  }
+  state.SetLabel(std::string(kernels.isa));
+  CountFlops(state, rows, outputs, inputs, bytes);
+}
+
+void BM_MatmulOpenBlas(benchmark::State& state, bool streamed) {
+  openblas_set_num_threads(1);
+  const int rows = static_cast<int>(state.range(0));
+  const int outputs = static_cast<int>(state.range(1)), inputs = static_cast<int>(state.range(2));
+  const int64_t bytes = int64_t{outputs} * inputs * 4;
+  const std::vector<float> source = RandomFloats(int64_t{outputs} * inputs);
+  const std::vector<std::vector<float>> weights(NumMatrices(streamed, bytes), source);
+  const std::vector<float> x = RandomFloats(int64_t{rows} * inputs);
+  std::vector<float> y(int64_t{rows} * outputs);
+  size_t next = 0;
+  for (auto _ : state) {
+    const float* w = weights[next].data();
+    if (rows == 1) {
+      cblas_sgemv(CblasRowMajor, CblasNoTrans, outputs, inputs, 1.0f, w, inputs, x.data(), 1, 0.0f, y.data(), 1);
+    } else {
+      cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, outputs, inputs, 1.0f, x.data(), inputs, w, inputs,
+                  0.0f, y.data(), outputs);
+    }
+    next = next + 1 < weights.size() ? next + 1 : 0;
+    benchmark::DoNotOptimize(y.data());
+    benchmark::ClobberMemory();
+  }
+  state.SetLabel(openblas_get_corename());
+  CountFlops(state, rows, outputs, inputs, bytes);
+}
+
+void MatmulShapes(benchmark::internal::Benchmark* benchmark) {
+  for (auto [outputs, inputs] : {std::pair(2560, 2560), std::pair(2048, 768), std::pair(768, 2048), std::pair(192, 192)}) {
+    for (int rows : {1, 2, 4, 8, 16, 64, 512}) benchmark->Args({rows, outputs, inputs});
+  }
+}
+
+BENCHMARK_CAPTURE(BM_Matmul, Avx512F32Cached, Isa::kAvx512, DType::kF32, false)->Apply(MatmulShapes);
+BENCHMARK_CAPTURE(BM_Matmul, Avx512Bf16Cached, Isa::kAvx512, DType::kBF16, false)->Apply(MatmulShapes);
+BENCHMARK_CAPTURE(BM_Matmul, Avx2F32Cached, Isa::kAvx2, DType::kF32, false)->Apply(MatmulShapes);
+BENCHMARK_CAPTURE(BM_Matmul, Avx2Bf16Cached, Isa::kAvx2, DType::kBF16, false)->Apply(MatmulShapes);
+BENCHMARK_CAPTURE(BM_MatmulOpenBlas, Cached, false)->Apply(MatmulShapes);
+BENCHMARK_CAPTURE(BM_Matmul, Avx512F32Streamed, Isa::kAvx512, DType::kF32, true)->Apply(MatmulShapes);
+BENCHMARK_CAPTURE(BM_Matmul, Avx512Bf16Streamed, Isa::kAvx512, DType::kBF16, true)->Apply(MatmulShapes);
+BENCHMARK_CAPTURE(BM_Matmul, Avx2F32Streamed, Isa::kAvx2, DType::kF32, true)->Apply(MatmulShapes);
+BENCHMARK_CAPTURE(BM_Matmul, Avx2Bf16Streamed, Isa::kAvx2, DType::kBF16, true)->Apply(MatmulShapes);
+BENCHMARK_CAPTURE(BM_MatmulOpenBlas, Streamed, true)->Apply(MatmulShapes);
+
+// Args: rows, context before them, heads, kv heads, head_dim.
+void BM_Attention(benchmark::State& state, Isa isa, DType dtype) {
+  const Kernels& kernels = SelectKernels(DetectCpu(), isa);
+  const int rows = static_cast<int>(state.range(0)), context = static_cast<int>(state.range(1));
+  AttentionArgs args;
+  args.num_rows = rows;
+  args.first_position = context;
+  args.num_heads = static_cast<int>(state.range(2));
+  args.kv.dtype = dtype;
+  args.kv.num_kv_heads = static_cast<int>(state.range(3));
+  args.kv.head_dim = static_cast<int>(state.range(4));
+  args.kv.block_size = 32;
+  const int num_blocks = (context + rows + 31) / 32;
+  const int64_t elements = int64_t{num_blocks} * 32 * args.kv.num_kv_heads * args.kv.head_dim;
+  std::vector<uint16_t> keys(elements * 2, 0x3c00), values(elements * 2, 0x3c00);
+  args.kv.key_base = keys.data();
+  args.kv.value_base = values.data();
+  std::vector<int32_t> block_table(num_blocks);
+  for (int i = 0; i < num_blocks; ++i) block_table[i] = i;
+  args.block_table = block_table.data();
+  args.query_stride = args.output_stride = int64_t{args.num_heads} * args.kv.head_dim;
+  const std::vector<float> queries = RandomFloats(rows * args.query_stride);
+  std::vector<float> output(rows * args.output_stride);
+  args.queries = queries.data();
+  args.output = output.data();
+  std::vector<float> scratch(kernels.attention_scratch_floats(args));
+  for (auto _ : state) {
+    kernels.attention(args, 0, args.kv.num_kv_heads, scratch.data());
+    benchmark::ClobberMemory();
+  }
+  const double seen = rows * (context + 0.5 * (rows + 1));
+  state.counters["GFLOP/s"] = benchmark::Counter(4e-9 * seen * args.num_heads * args.kv.head_dim,
+                                                 benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["GB/s"] = benchmark::Counter(
+      2e-9 * static_cast<double>(context + rows) * args.kv.num_kv_heads * args.kv.head_dim * DTypeBytes(dtype),
+      benchmark::Counter::kIsIterationInvariantRate);
+}
+
+void AttentionShapes(benchmark::internal::Benchmark* benchmark) {
+  for (auto [heads, kv_heads, head_dim] : {std::tuple(32, 4, 128), std::tuple(32, 32, 80), std::tuple(6, 2, 32)}) {
+    benchmark->Args({1, 100, heads, kv_heads, head_dim});
+    benchmark->Args({1, 2000, heads, kv_heads, head_dim});
+    benchmark->Args({128, 0, heads, kv_heads, head_dim});
+    benchmark->Args({512, 1536, heads, kv_heads, head_dim});
+  }
+}
+
+BENCHMARK_CAPTURE(BM_Attention, Avx512F32, Isa::kAvx512, DType::kF32)->Apply(AttentionShapes);
+BENCHMARK_CAPTURE(BM_Attention, Avx512Bf16, Isa::kAvx512, DType::kBF16)->Apply(AttentionShapes);
+BENCHMARK_CAPTURE(BM_Attention, Avx2Bf16, Isa::kAvx2, DType::kBF16)->Apply(AttentionShapes);
+
+void BM_RmsNorm(benchmark::State& state) {
+  const Kernels& kernels = SelectKernels(DetectCpu());
+  const int size = static_cast<int>(state.range(0));
+  const std::vector<float> x = RandomFloats(size), weight = RandomFloats(size);
+  std::vector<float> y(size);
+  for (auto _ : state) {
+    kernels.rms_norm(x.data(), weight.data(), 1e-6f, size, y.data());
+    benchmark::ClobberMemory();
+  }
+}
+BENCHMARK(BM_RmsNorm)->Arg(192)->Arg(2560);
+
+void BM_SiluMul(benchmark::State& state) {
+  const Kernels& kernels = SelectKernels(DetectCpu());
+  const int size = static_cast<int>(state.range(0));
+  const std::vector<float> gate = RandomFloats(size), up = RandomFloats(size);
+  std::vector<float> out(size);
+  for (auto _ : state) {
+    kernels.silu_mul(gate.data(), up.data(), size, out.data());
+    benchmark::ClobberMemory();
+  }
+}
+BENCHMARK(BM_SiluMul)->Arg(100)->Arg(10240);
+
+void BM_Argmax(benchmark::State& state) {
+  const Kernels& kernels = SelectKernels(DetectCpu());
+  const std::vector<float> x = RandomFloats(state.range(0));
+  for (auto _ : state) benchmark::DoNotOptimize(kernels.argmax(x.data(), static_cast<int>(x.size())));
+}
+BENCHMARK(BM_Argmax)->Arg(151936);
+
+// An empty loop over as many items as threads: what a layer pays for being parallel.
+void BM_ParallelFor(benchmark::State& state) {
+  ThreadPool pool(static_cast<int>(state.range(0)), {.pin_workers = state.range(1) != 0});
+  for (auto _ : state) {
+    pool.ParallelFor(pool.num_threads(), [](int, int) {});
+  }
+}
+BENCHMARK(BM_ParallelFor)->Args({1, 0})->Args({2, 0})->Args({2, 1});
+
+}  // namespace
+}  // namespace expertd
+
+BENCHMARK_MAIN();
