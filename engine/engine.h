@@ -60,6 +60,12 @@ struct EngineLoad {
   bool is_healthy = true;                    // false after a failed step: the process should be restarted
 };
 
+// A conversation as the chat template writes it, and its ids.
+struct RenderedChat {
+  std::string text;
+  std::vector<int32_t> tokens;
+};
+
 enum class AbortOutcome { kAborted, kAlreadyFinished, kNotFound };  // kNotFound leaves a tombstone for a short while
 
 // Thread-safe.
@@ -78,6 +84,9 @@ class Engine {
   // Ends a live request with `status` (Cancelled, DeadlineExceeded, Aborted ...) within one step; its stream closes
   // with it. Idempotent.
   virtual AbortOutcome Abort(std::string_view request_id, absl::Status status) = 0;
+
+  // The prompt that Submit would make of `chat`. Runs on the caller's thread. Errors as Submit's.
+  virtual absl::StatusOr<RenderedChat> RenderChat(const ChatInput& chat) const = 0;
 
   // Refuses new requests from now on; running and waiting ones go on.
   virtual void StartDraining() = 0;

@@ -55,7 +55,8 @@ class StatsSink {
   virtual void OnSequenceFinished(const SequenceStats& stats) = 0;
   // One gap between two tokens of a sequence.
   virtual void OnInterTokenGap(absl::Duration gap) = 0;
-  // A request refused before it became sequences; `reason` is one of error_reason.
+  // A request that the engine refused: "queue_full", "queue_tokens_full", "deadline_unmeetable", "queue_timeout" or
+  // "draining".
   virtual void OnRejected(const std::string& reason) = 0;
   // Time a request spent in a named stage outside the steps: "validate", "template", "tokenize", "detokenize", "write".
   virtual void OnStage(const char* stage, absl::Duration time) = 0;

@@ -1,0 +1,114 @@
+#include "clients/cpp/client.h"
+
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+#include <utility>
+
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+
+#include "absl/strings/ascii.h"
+#include "absl/time/clock.h"
+#include "expertd/v1/model.grpc.pb.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+#include "engine/base/status_macros.h"
+#include "engine/base/strings.h"
+
+namespace expertd {
+namespace {
+
+absl::StatusOr<std::string> ReadFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return absl::NotFoundError(StrCat("cannot open ", path));
+  std::ostringstream text;
+  text << file.rdbuf();
+  return std::move(text).str();
+}
+
+absl::StatusOr<std::string> FindApiKey(const ClientOptions& options) {
+  if (options.api_key_file.empty()) {
+    const char* key = std::getenv("EXPERTD_API_KEY");
+    return std::string(key == nullptr ? "" : key);
+  }
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(options.api_key_file));
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    absl::StripAsciiWhitespace(&line);
+    if (!line.empty() && line[0] != '#') return line;
+  }
+  return absl::InvalidArgumentError(StrCat("--api-key-file ", options.api_key_file, " holds no key"));
+}
+
+absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeCredentials(const ClientOptions& options) {
+  if (!options.use_tls && options.tls_ca_file.empty()) return grpc::InsecureChannelCredentials();
+  grpc::SslCredentialsOptions tls;
+  if (!options.tls_ca_file.empty()) {
+    ASSIGN_OR_RETURN(tls.pem_root_certs, ReadFile(options.tls_ca_file));
+  }
+  return grpc::SslCredentials(tls);
+}
+
+}  // namespace
+
+void AddClientFlags(CLI::App& command, ClientOptions& options) {
+  command.add_option("--target", options.target, "Address of the server [127.0.0.1:50051]");
+  command.add_option("--api-key-file", options.api_key_file, "File with the API key [EXPERTD_API_KEY, or none]");
+  command.add_flag("--tls", options.use_tls, "Use TLS with the system's certificate authorities");
+  command.add_option("--tls-ca-certs", options.tls_ca_file, "Use TLS with these certificate authorities (PEM)");
+  command.add_option("--wait-ready", options.wait_ready_seconds, "Seconds to wait for the server to answer [10]");
+}
+
+absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const ClientOptions& options, int num_channels) {
+  auto client = std::make_unique<Client>();
+  ASSIGN_OR_RETURN(client->api_key_, FindApiKey(options));
+  ASSIGN_OR_RETURN(const std::shared_ptr<grpc::ChannelCredentials> credentials, MakeCredentials(options));
+  for (int i = 0; i < num_channels; ++i) {
+    grpc::ChannelArguments arguments;
+    arguments.SetMaxReceiveMessageSize(64 << 20);
+    arguments.SetInt("expertd.channel_index", i);  // unlike arguments keep gRPC from sharing one connection
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    client->channels_.push_back(grpc::CreateCustomChannel(options.target, credentials, arguments));
+  }
+  const absl::Time deadline = absl::Now() + absl::Seconds(options.wait_ready_seconds);
+  for (;;) {
+    grpc::ClientContext context;
+    client->Prepare(context);
+    context.set_wait_for_ready(true);
+    context.set_deadline(absl::ToChronoTime(deadline));
+    v1::GetModelResponse response;
+    const auto stub = v1::ModelService::NewStub(client->channel());
+    const grpc::Status status = stub->GetModel(&context, v1::GetModelRequest(), &response);
+    if (status.ok()) {
+      client->model_ = response.model();
+      return client;
+    }
+    if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
+      return absl::UnavailableError(StrCat("no server answers at ", options.target, " within ",
+                                           options.wait_ready_seconds, " s; start one with `expertd serve MODEL`, or "
+                                           "name its address with --target"));
+    }
+    // wait_for_ready sits out a missing server; a connection that breaks meanwhile is simply tried again.
+    if (status.error_code() != grpc::StatusCode::UNAVAILABLE || absl::Now() >= deadline) return FromGrpc(status);
+  }
+}
+
+void Client::Prepare(grpc::ClientContext& context) const {
+  if (!api_key_.empty()) context.AddMetadata("authorization", StrCat("Bearer ", api_key_));
+}
+
+absl::Status FromGrpc(const grpc::Status& status) {
+  if (status.ok()) return absl::OkStatus();
+  std::string message = status.error_message();
+  google::rpc::Status details;
+  if (details.ParseFromString(status.error_details())) {
+    for (const google::protobuf::Any& detail : details.details()) {
+      google::rpc::ErrorInfo info;
+      if (detail.UnpackTo(&info)) message = StrCat(info.reason(), ": ", message);
+    }
+  }
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), message);
+}
+
+}  // namespace expertd

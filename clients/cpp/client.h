@@ -1,0 +1,54 @@
+// What the C++ clients share: a channel to a server, its credentials, and plain words for its errors.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include <CLI/CLI.hpp>
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+#include <grpcpp/support/status.h>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "expertd/v1/model.pb.h"
+
+namespace expertd {
+
+struct ClientOptions {
+  std::string target = "127.0.0.1:50051";   // host:port, unix:path, or any gRPC target
+  std::string api_key_file;                 // first line that is no comment; empty: EXPERTD_API_KEY, or no key
+  bool use_tls = false;                     // TLS with the system's roots, or:
+  std::string tls_ca_file;                  // TLS with these roots
+  double wait_ready_seconds = 10;           // how long to wait for the server to answer
+};
+
+// Adds --target, --api-key-file, --tls, --tls-ca-certs and --wait-ready.
+void AddClientFlags(CLI::App& command, ClientOptions& options);
+
+// A channel with what its calls need. Thread-safe.
+class Client {
+ public:
+  // Connects `num_channels` >= 1 connections and waits until the server answers. Errors: Unavailable naming the target
+  // and what to check; whatever the server answers.
+  static absl::StatusOr<std::unique_ptr<Client>> Connect(const ClientOptions& options, int num_channels = 1);
+
+  const std::shared_ptr<grpc::Channel>& channel(size_t index = 0) const { return channels_[index % channels_.size()]; }
+
+  // Adds the key to a call.
+  void Prepare(grpc::ClientContext& context) const;
+
+  // The model that the server serves.
+  const v1::Model& model() const { return model_; }
+
+ private:
+  std::vector<std::shared_ptr<grpc::Channel>> channels_;
+  std::string api_key_;
+  v1::Model model_;
+};
+
+// A gRPC status as an absl::Status, with the reason of its ErrorInfo in the message: "QUEUE_FULL: the queue is full".
+absl::Status FromGrpc(const grpc::Status& status);
+
+}  // namespace expertd

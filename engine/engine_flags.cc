@@ -1,0 +1,153 @@
+#include "engine/engine_flags.h"
+
+#include <algorithm>
+#include <iostream>
+#include <map>
+#include <string_view>
+
+#include "engine/base/log.h"
+#include "engine/base/strings.h"
+
+namespace expertd {
+namespace {
+
+const std::map<std::string, DType> kDTypes = {
+    {"bf16", DType::kBF16}, {"bfloat16", DType::kBF16}, {"f32", DType::kF32}, {"float32", DType::kF32},
+    {"float", DType::kF32},
+};
+
+const std::map<std::string, Isa> kIsas = {
+    {"auto", Isa::kAvx512}, {"avx512", Isa::kAvx512}, {"avx2", Isa::kAvx2}, {"scalar", Isa::kScalar}};
+
+// `auto` takes what the checkpoint is published in, which is bf16 for every family served here.
+void AddDTypeFlag(CLI::App& command, EngineConfig& config) {
+  command
+      .add_option_function<std::string>(
+          "--dtype",
+          [&config](const std::string& name) {
+            const auto it = kDTypes.find(name == "auto" ? "bf16" : name);
+            if (it == kDTypes.end()) {
+              throw CLI::ValidationError(
+                  "--dtype", StrCat("is ", name, "; must be auto, bf16 (bfloat16) or f32 (float32)"));
+            }
+            config.weights_dtype = config.kv_cache_dtype = it->second;
+          },
+          "Number format of weights in memory: auto, bf16 or f32 [auto: bf16]");
+}
+
+enum class Foreign { kWarns, kRefuses };
+
+struct ForeignFlag {
+  const char* name;
+  Foreign action;
+  bool takes_value;
+  const char* remark;
+};
+
+constexpr ForeignFlag kForeignFlags[] = {
+    {"--trust-remote-code", Foreign::kWarns, false, "nothing from a model folder is ever executed"},
+    {"--enforce-eager", Foreign::kWarns, false, "there are no graphs to capture"},
+    {"--enable-chunked-prefill", Foreign::kWarns, false, "prefill is always chunked"},
+    {"--disable-log-requests", Foreign::kWarns, false, "requests are never logged"},
+    {"--no-enable-log-requests", Foreign::kWarns, false, "requests are never logged"},
+    {"--disable-log-stats", Foreign::kWarns, false, "statistics are metrics, not log lines"},
+    {"--swap-space", Foreign::kWarns, true, "preempted sequences are recomputed, not swapped"},
+    {"--device", Foreign::kWarns, true, "expertd runs on CPUs"},
+    {"--uvicorn-log-level", Foreign::kWarns, true, "there is no uvicorn"},
+    {"--distributed-executor-backend", Foreign::kWarns, true, "one process serves one replica"},
+    {"--tensor-parallel-size", Foreign::kRefuses, true, "only one rank is supported; use --threads"},
+    {"--pipeline-parallel-size", Foreign::kRefuses, true, "only one rank is supported; use --threads"},
+    {"--data-parallel-size", Foreign::kRefuses, true, "run one process per replica"},
+    {"--quantization", Foreign::kRefuses, true, "weights are served as bf16 or f32: use --dtype"},
+    {"--enable-lora", Foreign::kRefuses, false, "adapters are not supported"},
+    {"--speculative-config", Foreign::kRefuses, true, "speculative decoding is not supported"},
+    {"--tokenizer", Foreign::kRefuses, true, "the tokenizer is read from the model folder"},
+    {"--chat-template", Foreign::kRefuses, true, "the chat template is read from the model folder"},
+    {"--tool-call-parser", Foreign::kRefuses, true, "tool calls are not parsed; they are in the text"},
+    {"--reasoning-parser", Foreign::kRefuses, true, "reasoning is not split; it is in the text"},
+    {"--api-key", Foreign::kRefuses, true, "a key on the command line is seen by every user; use --api-key-file"},
+};
+
+void ApplyForeignFlag(const ForeignFlag& flag, const std::string& value) {
+  const bool is_one_rank = value == "1" && std::string_view(flag.name).ends_with("parallel-size");
+  if (flag.action == Foreign::kRefuses && !is_one_rank) {
+    throw CLI::ValidationError(flag.name, StrCat("is not supported: ", flag.remark));
+  }
+  if (!is_one_rank) LogWarning("flag_without_effect", {{"flag", flag.name}, {"reason", flag.remark}});
+}
+
+}  // namespace
+
+std::vector<std::string> NormalizeFlags(int argc, char** argv) {
+  std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
+  for (std::string& argument : arguments) {
+    if (argument == "--") break;
+    if (!argument.starts_with("--")) continue;
+    const size_t end = std::min(argument.find('='), argument.size());
+    std::replace(argument.begin() + 2, argument.begin() + static_cast<ptrdiff_t>(end), '_', '-');
+  }
+  return arguments;
+}
+
+void AddModelFlags(CLI::App& command, EngineConfig& config) {
+  command.add_option("model,--model", config.model_path, "Model folder in the Hugging Face format")->required();
+  AddDTypeFlag(command, config);
+  command.add_option("--isa", config.isa_limit, "Highest instruction set to use: auto, avx512, avx2 or scalar [auto]")
+      ->transform(CLI::CheckedTransformer(kIsas));
+  command.add_option("--threads", config.num_threads, "Compute threads; 0 takes the CPUs of the cpuset and quota [0]");
+}
+
+void AddEngineFlags(CLI::App& command, EngineConfig& config) {
+  AddModelFlags(command, config);
+  command.add_option("--served-model-name", config.served_model_name, "Name that requests give [the folder's name]");
+  command
+      .add_option_function<std::string>(
+          "--kv-cache-dtype",
+          [&config](const std::string& name) {
+            if (name == "auto") return;
+            const auto it = kDTypes.find(name);
+            if (it == kDTypes.end()) {
+              throw CLI::ValidationError("--kv-cache-dtype", StrCat("is ", name, "; must be auto, bf16 or f32"));
+            }
+            config.kv_cache_dtype = it->second;
+          },
+          "Number format of the KV cache: auto, bf16 or f32 [auto: as --dtype]");
+  command.add_option("--max-model-len", config.max_model_len, "Longest prompt plus output, tokens; 0: the model's [0]");
+  command.add_option("--max-num-seqs", config.max_num_seqs, "Sequences computed at once [64]");
+  command.add_option("--max-num-batched-tokens", config.max_num_batched_tokens, "Tokens computed in one step [2048]");
+  command.add_option("--max-prefill-chunk,--long-prefill-token-threshold", config.max_prefill_chunk,
+                     "Prompt tokens of one sequence in one step; 0: as the budget allows [0]");
+  command.add_option("--block-size", config.block_size, "Tokens of a KV block: 16, 32, 64 or 128 [32]");
+  command.add_option("--num-kv-blocks,--num-gpu-blocks-override", config.num_kv_blocks,
+                     "KV blocks; 0: from the memory available [0]");
+  command.add_option("--memory-utilization,--gpu-memory-utilization", config.memory_utilization,
+                     "Share of the memory left after loading that the KV cache may take [0.8]");
+  command.add_option("--kv-cache-memory-bytes,--kv-cache-memory", config.kv_cache_max_bytes,
+                     "Most bytes of the KV cache; 0: no cap [0]");
+  command.add_flag("--enable-prefix-caching,!--no-enable-prefix-caching", config.enable_prefix_caching,
+                   "Share KV blocks between equal prompt beginnings [on]");
+  command.add_option("--max-num-queued-reqs", config.max_num_queued_reqs, "Requests that may wait [2048]");
+  command.add_option("--max-num-queued-tokens", config.max_num_queued_tokens, "Prompt tokens that may wait [4000000]");
+  command.add_option("--max-candidates", config.max_num_candidates, "Largest n of a request [16]");
+  command.add_option("--max-logprobs", config.max_logprobs, "Largest top_n of log-probabilities [20]");
+}
+
+void AddForeignServeFlags(CLI::App& command) {
+  for (const ForeignFlag& flag : kForeignFlags) {
+    if (flag.takes_value) {
+      command.add_option_function<std::string>(flag.name, [&flag](const std::string& value) {
+        ApplyForeignFlag(flag, value);
+      })->group("");
+    } else {
+      command.add_flag_callback(flag.name, [&flag] { ApplyForeignFlag(flag, ""); })->group("");
+    }
+  }
+}
+
+int ReportToUser(const CLI::App& command, const absl::Status& status) {
+  if (status.ok()) return 0;
+  std::cerr << "expertd " << command.get_name() << ": " << status.message() << "\n";
+  return 1;
+}
+
+}  // namespace expertd

@@ -1,0 +1,216 @@
+#include "engine/loader.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <filesystem>
+#include <utility>
+
+#include <xxhash.h>
+
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "engine/base/log.h"
+#include "engine/base/status_macros.h"
+#include "engine/base/strings.h"
+#include "engine/base/version.h"
+#include "engine/platform/cpu.h"
+
+namespace expertd {
+namespace {
+
+std::string Gibibytes(int64_t bytes) { return absl::StrFormat("%.2f GiB", static_cast<double>(bytes) / (1 << 30)); }
+
+// Floats of activations that a row of a step needs, generously: residual, normed input, q/k/v, feed-forward, experts.
+int64_t ScratchBytesPerRow(const ModelConfig& model) {
+  int64_t widest = 0;
+  for (const LayerSpec& layer : model.layers) {
+    int64_t width = 0;
+    if (const auto* moe = std::get_if<MoeSpec>(&layer.ffn)) {
+      width = int64_t{moe->experts_per_token} * (2 * moe->expert_intermediate_size + 2 * model.hidden_size);
+    } else {
+      width = 3 * int64_t{std::get<DenseSpec>(layer.ffn).intermediate_size};
+    }
+    widest = std::max(widest, width);
+  }
+  const GqaSpec& attention = model.attention;
+  const int64_t heads = attention.num_heads + 2 * attention.num_kv_heads;
+  return 4 * (4 * int64_t{model.hidden_size} + 2 * heads * attention.head_dim + widest);
+}
+
+// Ids that end a text: generation_config.json knows best, then config.json, then the tokenizer's own.
+std::vector<int32_t> EosTokenIds(const GenerationDefaults& defaults, const ModelConfig& config,
+                                 const Tokenizer* tokenizer) {
+  if (!defaults.eos_token_ids.empty()) return defaults.eos_token_ids;
+  if (!config.eos_token_ids.empty()) return config.eos_token_ids;
+  if (tokenizer != nullptr && tokenizer->eos().has_value()) return {*tokenizer->eos()};
+  return {};
+}
+
+// Equal for equal builds, weights (their files' sizes and samples of their bytes) and number formats.
+std::string Fingerprint(const EngineConfig& config, std::string_view isa) {
+  XXH3_state_t* state = XXH3_createState();
+  XXH3_64bits_reset(state);
+  const std::string settings = StrCat(kVersion, "|", isa, "|", DTypeName(config.weights_dtype), "|",
+                                      DTypeName(config.kv_cache_dtype), "|", config.block_size);
+  XXH3_64bits_update(state, settings.data(), settings.size());
+  std::vector<std::filesystem::path> files;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(config.model_path, error)) {
+    if (entry.path().extension() == ".safetensors" || entry.path().filename() == "config.json") {
+      files.push_back(entry.path());
+    }
+  }
+  std::sort(files.begin(), files.end());
+  for (const auto& path : files) {
+    absl::StatusOr<MappedFile> file = MappedFile::Open(path.string());
+    if (!file.ok()) continue;
+    const std::span<const std::byte> bytes = file->bytes();
+    constexpr size_t kSample = 1 << 16;
+    const size_t size = bytes.size();
+    XXH3_64bits_update(state, &size, sizeof(size));
+    for (size_t offset = 0; offset < size; offset += std::max(kSample, size / 64)) {
+      XXH3_64bits_update(state, bytes.data() + offset, std::min(kSample, size - offset));
+    }
+  }
+  const uint64_t digest = XXH3_64bits_digest(state);
+  XXH3_freeState(state);
+  return absl::StrFormat("expertd-%s-%016x", kVersion, digest);
+}
+
+absl::Status LoadText(const std::string& dir, LoadedModel* loaded) {
+  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = LoadTokenizer(dir);
+  if (tokenizer.ok()) {
+    loaded->tokenizer = *std::move(tokenizer);
+  } else if (!absl::IsNotFound(tokenizer.status())) {
+    return tokenizer.status();
+  }
+  absl::StatusOr<ChatTemplate> chat_template = LoadChatTemplate(dir);
+  if (chat_template.ok()) {
+    loaded->chat_template = std::make_unique<ChatTemplate>(*std::move(chat_template));
+  } else if (!absl::IsNotFound(chat_template.status())) {
+    return chat_template.status();
+  }
+  return absl::OkStatus();
+}
+
+EngineInfo MakeInfo(const EngineConfig& config, const LoadedModel& loaded, const CpuFeatures& cpu,
+                    const MemoryPlan& plan) {
+  const ModelConfig& model = loaded.model->config();
+  const ParameterCount parameters = CountParameters(model);
+  EngineInfo info;
+  info.model_path = config.model_path;
+  info.model_name = config.served_model_name;
+  if (info.model_name.empty()) {
+    std::filesystem::path path = std::filesystem::path(config.model_path).lexically_normal();
+    if (!path.has_filename()) path = path.parent_path();
+    info.model_name = path.filename().string();
+  }
+  info.architecture = model.architecture;
+  info.isa = std::string(loaded.kernels->isa);
+  info.cpu_model = cpu.model_name;
+  info.weights_dtype = std::string(DTypeName(config.weights_dtype));
+  info.kv_cache_dtype = std::string(DTypeName(config.kv_cache_dtype));
+  info.num_threads = loaded.pool->num_threads();
+  info.vocab_size = model.vocab_size;
+  info.max_model_len = plan.max_model_len;
+  info.max_num_seqs = config.max_num_seqs;
+  info.max_num_batched_tokens = config.max_num_batched_tokens;
+  info.block_size = config.block_size;
+  info.num_kv_blocks = plan.num_kv_blocks;
+  info.num_parameters = parameters.total;
+  info.num_active_parameters = parameters.active;
+  info.weight_bytes = loaded.model->memory().weight_bytes;
+  info.kv_cache_bytes = plan.kv_cache_bytes();
+  info.kv_bytes_per_token = KvBytesPerToken(model, config.kv_cache_dtype);
+  info.has_chat_template = loaded.chat_template != nullptr;
+  info.eos_token_ids = loaded.eos_token_ids;
+  info.fingerprint = Fingerprint(config, info.isa);
+  return info;
+}
+
+}  // namespace
+
+absl::StatusOr<MemoryPlan> PlanMemory(const EngineConfig& config, const ModelConfig& model, int64_t available_bytes) {
+  MemoryPlan plan;
+  plan.available_bytes = available_bytes;
+  plan.weight_bytes = WeightBytes(model, config.weights_dtype);
+  plan.scratch_bytes = config.max_num_batched_tokens * ScratchBytesPerRow(model) +
+                       int64_t{4} * config.max_num_seqs * model.vocab_size;
+  plan.kv_block_bytes = KvBytesPerToken(model, config.kv_cache_dtype) * config.block_size;
+
+  const int64_t model_limit = std::min<int64_t>(model.max_positions(), INT32_MAX / 2);
+  if (config.max_model_len > model_limit) {
+    return absl::InvalidArgumentError(StrCat("--max-model-len is ", config.max_model_len,
+                                             "; the model's positions reach ", model_limit));
+  }
+  plan.max_model_len = static_cast<int32_t>(config.max_model_len > 0 ? config.max_model_len : model_limit);
+
+  const int64_t left = available_bytes - plan.weight_bytes - plan.scratch_bytes;
+  int64_t kv_bytes = static_cast<int64_t>(std::max<int64_t>(left, 0) * config.memory_utilization);
+  if (config.kv_cache_max_bytes > 0) kv_bytes = std::min(kv_bytes, config.kv_cache_max_bytes);
+  const int64_t blocks_per_sequence = (plan.max_model_len + config.block_size - 1) / config.block_size;
+  // Beyond every running sequence at full length, as much again for cached prefixes is of use; more is not.
+  const int64_t useful_blocks = 2 * blocks_per_sequence * config.max_num_seqs;
+  int64_t blocks = config.num_kv_blocks > 0 ? config.num_kv_blocks
+                                            : std::min(kv_bytes / plan.kv_block_bytes, useful_blocks);
+  blocks = std::min<int64_t>(blocks, INT32_MAX);
+  plan.num_kv_blocks = static_cast<int32_t>(blocks);
+
+  const std::string sum = StrCat("memory ", Gibibytes(available_bytes), " - weights ", Gibibytes(plan.weight_bytes),
+                                 " - activations ", Gibibytes(plan.scratch_bytes), ", of the rest ",
+                                 config.memory_utilization, " for the KV cache: ", blocks, " blocks of ",
+                                 config.block_size, " tokens (", Gibibytes(blocks * plan.kv_block_bytes), ")");
+  if (blocks < 1 || (config.num_kv_blocks > 0 && blocks * plan.kv_block_bytes > std::max<int64_t>(left, 0))) {
+    return absl::FailedPreconditionError(
+        StrCat("the model does not fit: ", sum, "; lower --max-num-batched-tokens or --num-kv-blocks, or give more memory"));
+  }
+  if (blocks < blocks_per_sequence) {
+    const int64_t fits = blocks * config.block_size;
+    if (config.max_model_len > 0) {
+      return absl::FailedPreconditionError(StrCat("--max-model-len ", config.max_model_len, " needs ",
+                                                  blocks_per_sequence, " KV blocks: ", sum,
+                                                  "; at most ", fits, " tokens fit"));
+    }
+    plan.max_model_len = static_cast<int32_t>(fits);
+    LogWarning("max_model_len_reduced", {{"max_model_len", fits}, {"model_limit", model_limit}, {"sum", sum}});
+  }
+  return plan;
+}
+
+absl::StatusOr<LoadedModel> LoadModelFolder(const EngineConfig& config) {
+  RETURN_IF_ERROR(config.Validate());
+  const absl::Time start = absl::Now();
+  const CpuFeatures cpu = DetectCpu();
+  LoadedModel loaded;
+  loaded.kernels = &SelectKernels(cpu, config.isa_limit);
+  loaded.pool = std::make_unique<ThreadPool>(config.num_threads > 0 ? config.num_threads : cpu.num_cpus);
+
+  ASSIGN_OR_RETURN(const ModelConfig model_config, ReadModelConfig(config.model_path));
+  ASSIGN_OR_RETURN(loaded.generation_defaults, ReadGenerationConfig(config.model_path));
+  ASSIGN_OR_RETURN(const MemoryPlan plan, PlanMemory(config, model_config, ReadMemoryLimits().Available()));
+  RETURN_IF_ERROR(LoadText(config.model_path, &loaded));
+
+  LoadOptions options;
+  options.weights_dtype = config.weights_dtype;
+  ASSIGN_OR_RETURN(loaded.model, LoadModel(config.model_path, options, *loaded.pool));
+  ASSIGN_OR_RETURN(loaded.kv_cache, KvCache::Create(KvSpecFor(loaded.model->config(), config.block_size,
+                                                              plan.num_kv_blocks, config.kv_cache_dtype)));
+  loaded.eos_token_ids = EosTokenIds(loaded.generation_defaults, loaded.model->config(), loaded.tokenizer.get());
+  std::erase_if(loaded.eos_token_ids, [&](int32_t id) { return id >= loaded.model->config().vocab_size; });
+  loaded.info = MakeInfo(config, loaded, cpu, plan);
+  loaded.info.load_time = absl::Now() - start;
+  LogInfo("model_loaded", {{"model", loaded.info.model_name},
+                           {"architecture", loaded.info.architecture},
+                           {"parameters", loaded.info.num_parameters},
+                           {"weights", Gibibytes(loaded.info.weight_bytes)},
+                           {"dtype", loaded.info.weights_dtype},
+                           {"kv_blocks", plan.num_kv_blocks},
+                           {"kv_cache", Gibibytes(plan.kv_cache_bytes())},
+                           {"max_model_len", plan.max_model_len},
+                           {"isa", loaded.info.isa},
+                           {"threads", loaded.info.num_threads},
+                           {"seconds", absl::ToDoubleSeconds(loaded.info.load_time)}});
+  return loaded;
+}
+
+}  // namespace expertd

@@ -1,0 +1,207 @@
+// `expertd bench`: throughput of the whole engine without the network: scheduler, forward pass, sampling, stream. Every
+// batch size gives one line: prompts of random ids, greedy, end-of-text ignored.
+#include <algorithm>
+#include <iostream>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_format.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "engine/base/json.h"
+#include "engine/base/status_macros.h"
+#include "engine/base/strings.h"
+#include "engine/engine.h"
+#include "engine/engine_flags.h"
+#include "engine/platform/cpu.h"
+#include "engine/tools/tools.h"
+
+namespace expertd {
+namespace {
+
+struct BenchOptions {
+  EngineConfig engine;
+  int input_len = 128;
+  int output_len = 128;
+  int repetitions = 3;
+  std::vector<int> batches = {1, 2, 4, 8, 16, 32, 64};
+  bool json = false;
+};
+
+// Keeps the steps of one measurement.
+class StepRecorder final : public StatsSink {
+ public:
+  std::vector<StepStats> Take() {
+    absl::MutexLock lock(&mutex_);
+    return std::exchange(steps_, {});
+  }
+  void OnStep(const StepStats& stats) override {
+    if (stats.num_tokens == 0) return;
+    absl::MutexLock lock(&mutex_);
+    steps_.push_back(stats);
+  }
+  void OnSequenceFinished(const SequenceStats&) override {}
+  void OnInterTokenGap(absl::Duration) override {}
+  void OnRejected(const std::string&) override {}
+  void OnStage(const char*, absl::Duration) override {}
+
+ private:
+  absl::Mutex mutex_;
+  std::vector<StepStats> steps_ ABSL_GUARDED_BY(mutex_);
+};
+
+struct Measurement {
+  double prefill_tokens_per_second = 0;
+  double decode_tokens_per_second = 0;
+  double time_to_first_token_ms = 0;   // mean over the batch
+  double time_per_output_token_ms = 0; // of one stream
+};
+
+absl::StatusOr<std::shared_ptr<const Request>> RandomRequest(const Engine& engine, const BenchOptions& options,
+                                                             std::mt19937_64& random) {
+  RequestSpec spec;
+  TokenInput input;
+  std::uniform_int_distribution<int32_t> any_id(0, engine.info().vocab_size - 1);
+  for (int i = 0; i < options.input_len; ++i) input.ids.push_back(any_id(random));
+  spec.input = std::move(input);
+  spec.sampling.temperature = 0.0f;
+  spec.sampling.seed = 1;
+  spec.stop.max_tokens = options.output_len;
+  spec.stop.ignore_eos = true;
+  spec.output.text = false;
+  spec.cache.bypass_prefix_cache = true;
+  return Request::Create(std::move(spec), engine.request_limits());
+}
+
+// Prefill: prompt tokens over the time from the submission to the last first token. Decode: sampled tokens of the pure
+// decode steps with the whole batch over the wall time that those steps span.
+absl::StatusOr<Measurement> Measure(Engine& engine, StepRecorder& recorder, const BenchOptions& options, int batch,
+                                    std::mt19937_64& random) {
+  std::vector<std::shared_ptr<const Request>> requests;
+  for (int i = 0; i < batch; ++i) {
+    ASSIGN_OR_RETURN(requests.emplace_back(), RandomRequest(engine, options, random));
+  }
+  recorder.Take();
+  std::vector<std::shared_ptr<GenerationStream>> streams;
+  for (const auto& request : requests) {
+    ASSIGN_OR_RETURN(streams.emplace_back(), engine.Submit(request));
+  }
+  Measurement result;
+  absl::Duration slowest_first_token, decode;
+  for (const auto& stream : streams) {
+    while (std::optional<StreamEvent> event = stream->Next()) {
+      const auto* summary = std::get_if<SummaryEvent>(&*event);
+      if (summary == nullptr) continue;
+      slowest_first_token = std::max(slowest_first_token, summary->timing.time_to_first_token);
+      result.time_to_first_token_ms += absl::ToDoubleMilliseconds(summary->timing.time_to_first_token) / batch;
+      decode += summary->timing.decode;
+    }
+    RETURN_IF_ERROR(stream->status());
+  }
+  result.prefill_tokens_per_second = batch * options.input_len / absl::ToDoubleSeconds(slowest_first_token);
+  if (options.output_len > 1) {
+    result.time_per_output_token_ms = absl::ToDoubleMilliseconds(decode) / batch / (options.output_len - 1);
+  }
+  int64_t num_tokens = 0;
+  absl::Time first = absl::InfiniteFuture(), last = absl::InfinitePast();
+  for (const StepStats& step : recorder.Take()) {
+    if (step.phase != StepPhase::kDecode || step.num_sequences != batch) continue;
+    num_tokens += step.num_sampled_tokens;
+    first = std::min(first, step.end_time - step.duration);
+    last = std::max(last, step.end_time);
+  }
+  if (num_tokens > 0) result.decode_tokens_per_second = static_cast<double>(num_tokens) / absl::ToDoubleSeconds(last - first);
+  return result;
+}
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+Measurement Medians(const std::vector<Measurement>& runs) {
+  const auto median = [&](double Measurement::* field) {
+    std::vector<double> values;
+    for (const Measurement& run : runs) values.push_back(run.*field);
+    return Median(std::move(values));
+  };
+  return {median(&Measurement::prefill_tokens_per_second), median(&Measurement::decode_tokens_per_second),
+          median(&Measurement::time_to_first_token_ms), median(&Measurement::time_per_output_token_ms)};
+}
+
+void PrintLine(const BenchOptions& options, const EngineInfo& info, int batch, const Measurement& measurement) {
+  const double peak_mib = static_cast<double>(ReadResidentMemory().peak) / (1 << 20);
+  if (options.json) {
+    const Json line = {{"model", info.model_name},
+                       {"isa", info.isa},
+                       {"dtype", info.weights_dtype},
+                       {"threads", info.num_threads},
+                       {"batch", batch},
+                       {"input_len", options.input_len},
+                       {"output_len", options.output_len},
+                       {"repetitions", options.repetitions},
+                       {"prefill_tokens_per_second", measurement.prefill_tokens_per_second},
+                       {"decode_tokens_per_second", measurement.decode_tokens_per_second},
+                       {"time_to_first_token_ms", measurement.time_to_first_token_ms},
+                       {"time_per_output_token_ms", measurement.time_per_output_token_ms},
+                       {"peak_memory_mib", peak_mib}};
+    std::cout << line.dump() << std::endl;
+    return;
+  }
+  std::cout << absl::StrFormat("%6d %16.1f %16.1f %12.2f %12.3f %12.1f\n", batch,
+                               measurement.prefill_tokens_per_second, measurement.decode_tokens_per_second,
+                               measurement.time_to_first_token_ms, measurement.time_per_output_token_ms, peak_mib)
+            << std::flush;
+}
+
+absl::Status RunBench(BenchOptions options) {
+  if (options.input_len < 1 || options.output_len < 2 || options.repetitions < 1 || options.batches.empty()) {
+    return absl::InvalidArgumentError("--input-len and --repetitions must be at least 1, --output-len at least 2");
+  }
+  const int largest = *std::max_element(options.batches.begin(), options.batches.end());
+  if (largest < 1 || *std::min_element(options.batches.begin(), options.batches.end()) < 1) {
+    return absl::InvalidArgumentError("--batch sizes must be positive");
+  }
+  options.engine.max_num_seqs = std::max(options.engine.max_num_seqs, largest);
+  options.engine.max_num_queued_tokens = INT64_MAX;
+  StepRecorder recorder;
+  ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, Engine::Create(options.engine, &recorder));
+  if (!options.json) {
+    const EngineInfo& info = engine->info();
+    std::cout << absl::StrFormat("%s, %s weights, %s, %d threads; %d tokens in, %d out; medians of %d\n",
+                                 info.model_name, info.weights_dtype, info.isa, info.num_threads, options.input_len,
+                                 options.output_len, options.repetitions)
+              << absl::StrFormat("%6s %16s %16s %12s %12s %12s\n", "batch", "prefill tok/s", "decode tok/s", "ttft ms",
+                                 "tpot ms", "peak MiB");
+  }
+  std::mt19937_64 random(1);
+  for (int batch : options.batches) {
+    RETURN_IF_ERROR(Measure(*engine, recorder, options, batch, random).status());  // warm up
+    std::vector<Measurement> runs;
+    for (int i = 0; i < options.repetitions; ++i) {
+      ASSIGN_OR_RETURN(runs.emplace_back(), Measure(*engine, recorder, options, batch, random));
+    }
+    PrintLine(options, engine->info(), batch, Medians(runs));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddBenchCommand(CLI::App& app, int* exit_code) {
+  CLI::App* command = app.add_subcommand("bench", "Measure prefill and decode throughput of the engine");
+  auto options = std::make_shared<BenchOptions>();
+  AddEngineFlags(*command, options->engine);
+  command->add_option("--input-len", options->input_len, "Prompt tokens [128]");
+  command->add_option("--output-len", options->output_len, "Generated tokens [128]");
+  command->add_option("--batch", options->batches, "Streams at once: 1,2,4 [1,2,4,8,16,32,64]")->delimiter(',');
+  command->add_option("--repetitions", options->repetitions, "Runs for each median [3]");
+  command->add_flag("--json", options->json, "One JSON object a line");
+  command->callback([=] { *exit_code = ReportToUser(*command, RunBench(*options)); });
+}
+
+}  // namespace expertd
