@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Builds expertd, serves the bundled model, streams one answer and stays until Ctrl-C.
+# Environment: GRPC_PORT (50051), METRICS_PORT (9464). Arguments go to `expertd serve`; a first argument that is a
+# folder is the model to serve instead of the bundled one.
+set -euo pipefail
+cd "$(dirname "$0")"
+source .ci/packages.sh
+
+model=models/expertd-tiny
+if [[ $# -gt 0 && -d $1 ]]; then
+  model=$1
+  shift
+fi
+grpc_port=${GRPC_PORT:-50051}
+metrics_port=${METRICS_PORT:-9464}
+
+mkdir -p build
+install_missing "${BUILD_PACKAGES[@]}"
+configure release -DEXPERTD_TESTS=OFF
+cmake --build --preset release --target expertd
+
+expertd=build/release/bin/expertd
+"$expertd" serve "$model" --grpc-listen "127.0.0.1:$grpc_port" --metrics-listen "127.0.0.1:$metrics_port" "$@" &
+server=$!
+# Ctrl-C reaches the server too, which drains; wait for it to end.
+trap 'kill -TERM $server 2>/dev/null || true; wait $server || true; exit 0' INT TERM
+
+question="Hello! Please tell me a short story about a cat."
+echo
+echo "> $question"
+if ! "$expertd" chat --target "127.0.0.1:$grpc_port" --wait-ready 120 --once --stats --prompt "$question"; then
+  kill -TERM $server 2>/dev/null || true
+  wait $server || true
+  exit 1
+fi
+cat <<END
+
+expertd serves $model
+  gRPC     127.0.0.1:$grpc_port
+  metrics  http://127.0.0.1:$metrics_port/metrics
+  talk     $expertd chat --target 127.0.0.1:$grpc_port
+Ctrl-C stops it.
+END
+wait $server
