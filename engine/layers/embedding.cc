@@ -1,0 +1,71 @@
+#include "engine/layers/embedding.h"
+
+#include <cstring>
+
+#include "engine/base/status_macros.h"
+#include "engine/layers/work_split.h"
+
+namespace expertd {
+namespace {
+
+float ElementAt(const SourceRows& rows, int64_t index) {
+  if (rows.dtype == DType::kF32) {
+    float value;
+    std::memcpy(&value, rows.data + index * sizeof(value), sizeof(value));
+    return value;
+  }
+  uint16_t bits;
+  std::memcpy(&bits, rows.data + index * sizeof(bits), sizeof(bits));
+  return rows.dtype == DType::kF16 ? HalfToFloat(bits) : ToFloat(BFloat16{bits});
+}
+
+}  // namespace
+
+absl::StatusOr<Embedding> Embedding::FromTable(const SourceRows& rows, int width, DType stored) {
+  Embedding embedding;
+  embedding.width_ = width;
+  embedding.dtype_ = stored;
+  const int64_t size = int64_t{rows.num_rows} * width;
+  ASSIGN_OR_RETURN(embedding.table_, AlignedBuffer::Allocate(size * DTypeBytes(stored)));
+  if (rows.dtype == stored) {
+    std::memcpy(embedding.table_.data(), rows.data, static_cast<size_t>(size * DTypeBytes(stored)));
+  } else if (stored == DType::kF32) {
+    float* const table = embedding.table_.As<float>().data();
+    for (int64_t i = 0; i < size; ++i) table[i] = ElementAt(rows, i);
+  } else {
+    BFloat16* const table = embedding.table_.As<BFloat16>().data();
+    for (int64_t i = 0; i < size; ++i) table[i] = ToBFloat16(ElementAt(rows, i));
+  }
+  return embedding;
+}
+
+Embedding Embedding::TiedTo(const Linear& head) {
+  Embedding embedding;
+  embedding.width_ = head.num_inputs();
+  embedding.head_ = &head;
+  return embedding;
+}
+
+void Embedding::Forward(std::span<const int32_t> tokens, float* out, ForwardContext& context) const {
+  // An element of a packed row is a cache line of its own; one of a table is nearly free. Counted as the former.
+  constexpr int64_t kElementWork = 32;
+  ParallelRows(context.pool, static_cast<int>(tokens.size()), kElementWork * width_, [&](int begin, int end, int) {
+    for (int row = begin; row < end; ++row) CopyRow(tokens[row], out + int64_t{row} * width_);
+  });
+}
+
+void Embedding::CopyRow(int32_t token, float* out) const {
+  if (head_ != nullptr) {
+    head_->weight().CopyRow(token, out);
+    return;
+  }
+  const int64_t offset = int64_t{token} * width_;
+  if (dtype_ == DType::kF32) {
+    std::memcpy(out, table_.As<float>().data() + offset, static_cast<size_t>(width_) * sizeof(float));
+    return;
+  }
+  const BFloat16* const row = table_.As<BFloat16>().data() + offset;
+  for (int i = 0; i < width_; ++i) out[i] = ToFloat(row[i]);
+}
+
+}  // namespace expertd

@@ -1,0 +1,41 @@
+// Embedding: token ids to rows of the embedding table - a table of its own, or the output head that it is tied to.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "absl/status/statusor.h"
+#include "engine/checkpoint/weight_reader.h"
+#include "engine/forward/forward_context.h"
+#include "engine/layers/linear.h"
+#include "engine/platform/memory.h"
+#include "engine/tensor/dtype.h"
+
+namespace expertd {
+
+// Immutable; concurrent calls are safe.
+class Embedding {
+ public:
+  // A table of `rows.num_rows` rows of `width`, kept row by row in `stored` (kF32 or kBF16).
+  // Errors: ResourceExhausted.
+  static absl::StatusOr<Embedding> FromTable(const SourceRows& rows, int width, DType stored);
+
+  // Rows of the packed `head`, which must outlive the embedding.
+  static Embedding TiedTo(const Linear& head);
+
+  int width() const { return width_; }
+  int64_t size_bytes() const { return table_.size_bytes(); }
+
+  // out: [tokens.size(), width]. Ids must be in range.
+  void Forward(std::span<const int32_t> tokens, float* out, ForwardContext& context) const;
+
+ private:
+  void CopyRow(int32_t token, float* out) const;
+
+  AlignedBuffer table_;  // empty when tied
+  DType dtype_ = DType::kF32;
+  int width_ = 0;
+  const Linear* head_ = nullptr;  // null when not tied
+};
+
+}  // namespace expertd

@@ -1,0 +1,21 @@
+// FeedForward: the second half of a decoder layer, dense or sparse.
+#pragma once
+
+#include <cstdint>
+
+#include "engine/forward/forward_context.h"
+
+namespace expertd {
+
+// Immutable; concurrent calls with different contexts are safe.
+class FeedForward {
+ public:
+  virtual ~FeedForward() = default;
+
+  virtual int64_t size_bytes() const = 0;
+
+  // residual += feed_forward(x); both [num_rows, hidden], contiguous, not overlapping. Each row depends on its own x only.
+  virtual void AddTo(const float* x, int num_rows, float* residual, ForwardContext& context) const = 0;
+};
+
+}  // namespace expertd

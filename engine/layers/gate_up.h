@@ -1,0 +1,45 @@
+// GateUp: the first half of a gated feed-forward, silu(x Wgate^T) * (x Wup^T), as one packed matrix. Panels of gate and
+// up alternate, so that one tile of the product holds both operands of the activation.
+#pragma once
+
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "engine/checkpoint/weight_reader.h"
+#include "engine/kernels/kernels.h"
+#include "engine/tensor/weight_matrix.h"
+
+namespace expertd {
+
+// Immutable; concurrent calls on disjoint outputs are safe.
+class GateUp {
+ public:
+  // gate, up: [width, num_inputs] each; when width is not a multiple of kPanelColumns, rows of zeros fill both up.
+  // Errors: ResourceExhausted.
+  static absl::StatusOr<GateUp> Pack(const SourceRows& gate, const SourceRows& up, int num_inputs,
+                                     WeightReader& reader);
+
+  int num_inputs() const { return weight_.cols(); }
+
+  // The output is cut into blocks of kPanelColumns columns; columns beyond the true width are zero.
+  int num_blocks() const { return weight_.num_panels() / 2; }
+  int padded_width() const { return num_blocks() * kPanelColumns; }
+  int64_t block_work() const { return int64_t{2} * kPanelColumns * num_inputs(); }  // multiply-adds per row
+  int64_t size_bytes() const { return weight_.size_bytes(); }
+
+  // Scratch of Apply for `num_rows` rows.
+  int64_t ScratchFloats(int num_rows) const { return num_rows * ScratchStride(); }
+
+  // out[r, c] for rows [0, num_rows) and the columns of blocks [block_begin, block_end); column c at out[c], row
+  // strides x_stride and out_stride. scratch: ScratchFloats(num_rows).
+  void Apply(const float* x, int64_t x_stride, int num_rows, int block_begin, int block_end, float* scratch, float* out,
+             int64_t out_stride, const Kernels& kernels) const;
+
+ private:
+  // One more panel than the product has: rows that lie a power of two apart would share few cache sets.
+  int64_t ScratchStride() const { return int64_t{weight_.rows()} + kPanelColumns; }
+
+  WeightMatrix weight_;  // [2 * padded_width, num_inputs]
+};
+
+}  // namespace expertd

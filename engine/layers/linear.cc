@@ -1,0 +1,66 @@
+#include "engine/layers/linear.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/base/log.h"
+#include "engine/kernels/kernels.h"
+#include "engine/layers/work_split.h"
+
+namespace expertd {
+namespace {
+
+TileGrid GridOver(const WeightMatrix& weight, int num_rows, const ForwardContext& context) {
+  return MakeTileGrid(num_rows, weight.cols(), weight.num_panels(), int64_t{weight.cols()} * kPanelColumns,
+                      context.pool.num_threads());
+}
+
+struct Columns {
+  int begin = 0;
+  int end = 0;
+};
+
+Columns ColumnsOf(const Tile& tile, const WeightMatrix& weight) {
+  return {tile.unit_begin * kPanelColumns, std::min(tile.unit_end * kPanelColumns, weight.rows())};
+}
+
+}  // namespace
+
+Linear::Linear(WeightMatrix weight, std::vector<float> bias) : weight_(std::move(weight)), bias_(std::move(bias)) {
+  EXPERTD_CHECK(bias_.empty() || static_cast<int>(bias_.size()) == weight_.rows());
+}
+
+void Linear::Forward(const float* x, int64_t x_stride, int num_rows, float* y, int64_t y_stride,
+                     ForwardContext& context) const {
+  if (num_rows == 0) return;
+  const TileGrid grid = GridOver(weight_, num_rows, context);
+  const float* const bias = bias_.empty() ? nullptr : bias_.data();
+  context.pool.ParallelFor(grid.num_tiles(), [&](int index, int) {
+    const Tile tile = TileAt(grid, index);
+    const Columns columns = ColumnsOf(tile, weight_);
+    context.kernels.matmul(x + tile.row_begin * x_stride, x_stride, tile.num_rows, weight_, bias, columns.begin,
+                           columns.end, y + tile.row_begin * y_stride, y_stride);
+  });
+}
+
+void Linear::AddTo(const float* x, int64_t x_stride, int num_rows, float* residual, ForwardContext& context) const {
+  if (num_rows == 0) return;
+  const TileGrid grid = GridOver(weight_, num_rows, context);
+  const float* const bias = bias_.empty() ? nullptr : bias_.data();
+  const int64_t width = num_outputs();
+  ScratchArena::Scope scope(context.scratch);
+  float* const product = context.scratch.Take<float>(num_rows * width);
+  context.pool.ParallelFor(grid.num_tiles(), [&](int index, int) {
+    const Tile tile = TileAt(grid, index);
+    const Columns columns = ColumnsOf(tile, weight_);
+    const int64_t row_end = tile.row_begin + tile.num_rows;
+    context.kernels.matmul(x + tile.row_begin * x_stride, x_stride, tile.num_rows, weight_, bias, columns.begin,
+                           columns.end, product + tile.row_begin * width, width);
+    for (int64_t row = tile.row_begin; row < row_end; ++row) {
+      const int64_t offset = row * width + columns.begin;
+      context.kernels.add(product + offset, columns.end - columns.begin, residual + offset);
+    }
+  });
+}
+
+}  // namespace expertd

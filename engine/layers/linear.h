@@ -1,0 +1,36 @@
+// Linear: y = x W^T + b over any WeightMatrix, cut over the pool by tiles of rows and columns.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/forward/forward_context.h"
+#include "engine/tensor/weight_matrix.h"
+
+namespace expertd {
+
+// Immutable; concurrent calls with different contexts are safe.
+class Linear {
+ public:
+  Linear() = default;
+  // `bias`: empty, or weight.rows() values.
+  explicit Linear(WeightMatrix weight, std::vector<float> bias = {});
+
+  int num_inputs() const { return weight_.cols(); }
+  int num_outputs() const { return weight_.rows(); }
+  const WeightMatrix& weight() const { return weight_; }
+  int64_t size_bytes() const { return weight_.size_bytes() + static_cast<int64_t>(bias_.size() * sizeof(float)); }
+
+  // y = x W^T + b. x: [num_rows, num_inputs], row stride x_stride; y: [num_rows, num_outputs], row stride y_stride.
+  // x and y do not overlap. fp32 accumulation.
+  void Forward(const float* x, int64_t x_stride, int num_rows, float* y, int64_t y_stride, ForwardContext& context) const;
+
+  // residual += x W^T + b, [num_rows, num_outputs] contiguous.
+  void AddTo(const float* x, int64_t x_stride, int num_rows, float* residual, ForwardContext& context) const;
+
+ private:
+  WeightMatrix weight_;
+  std::vector<float> bias_;
+};
+
+}  // namespace expertd

@@ -1,0 +1,277 @@
+#include "engine/layers/moe.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <utility>
+
+#include "engine/base/log.h"
+#include "engine/base/status_macros.h"
+#include "engine/base/strings.h"
+#include "engine/kernels/kernels.h"
+#include "engine/layers/work_split.h"
+
+namespace expertd {
+namespace {
+
+// Who goes where. An assignment is one (row, expert) pair; `slots` order them by expert, then by row.
+struct Grouping {
+  int num_rows = 0;
+  int per_token = 0;
+  const int32_t* row_of_slot = nullptr;         // [num_rows * per_token]
+  const int32_t* slot_of_assignment = nullptr;  // [num_rows, per_token]
+  const int32_t* expert_begin = nullptr;        // [num_experts + 1] first slot of each expert
+  int num_slots() const { return num_rows * per_token; }
+};
+
+// Some slots of one expert, and the columns [unit_begin, unit_end) in panels or blocks.
+struct ExpertTile {
+  int32_t expert = 0;
+  int32_t slot_begin = 0;
+  int32_t num_rows = 0;
+  int32_t unit_begin = 0;
+  int32_t unit_end = 0;
+};
+
+Grouping GroupByExpert(const int32_t* experts, int num_rows, int per_token, int num_experts, ScratchArena& scratch) {
+  const int num_slots = num_rows * per_token;
+  int32_t* const row_of_slot = scratch.Take<int32_t>(num_slots);
+  int32_t* const slot_of_assignment = scratch.Take<int32_t>(num_slots);
+  int32_t* const expert_begin = scratch.Take<int32_t>(num_experts + 1);
+  int32_t* const next_slot = scratch.Take<int32_t>(num_experts);
+  std::fill(expert_begin, expert_begin + num_experts + 1, 0);
+  for (int i = 0; i < num_slots; ++i) ++expert_begin[experts[i] + 1];
+  for (int e = 0; e < num_experts; ++e) expert_begin[e + 1] += expert_begin[e];
+  std::copy(expert_begin, expert_begin + num_experts, next_slot);
+  for (int i = 0; i < num_slots; ++i) {
+    const int32_t slot = next_slot[experts[i]]++;
+    row_of_slot[slot] = i / per_token;
+    slot_of_assignment[i] = slot;
+  }
+  return {num_rows, per_token, row_of_slot, slot_of_assignment, expert_begin};
+}
+
+// Cuts the products of all experts into tiles of about equal work. `unit_work`: multiply-adds of one unit of columns
+// for one row.
+std::span<const ExpertTile> CutExperts(const Grouping& grouping, int num_experts, int num_inputs, int num_units,
+                                       int64_t unit_work, int num_threads, ScratchArena& scratch) {
+  const int64_t total_work = int64_t{grouping.num_slots()} * num_units * unit_work;
+  const int64_t tile_work =
+      num_threads == 1 ? INT64_MAX : std::max(kMinPartWork, total_work / (kPartsPerThread * num_threads));
+  ExpertTile* tiles = nullptr;
+  int num_tiles = 0;
+  for (const bool counting : {true, false}) {
+    if (!counting) tiles = scratch.Take<ExpertTile>(num_tiles);
+    num_tiles = 0;
+    for (int expert = 0; expert < num_experts; ++expert) {
+      const int begin = grouping.expert_begin[expert], end = grouping.expert_begin[expert + 1];
+      if (begin == end) continue;
+      const int rows_per_tile = TileRows(end - begin, num_inputs);
+      for (int slot = begin; slot < end; slot += rows_per_tile) {
+        const int num_rows = std::min(rows_per_tile, end - slot);
+        const int64_t wanted = int64_t{num_rows} * num_units * unit_work / tile_work;
+        const int num_parts = static_cast<int>(std::clamp<int64_t>(wanted, 1, num_units));
+        for (int part = 0; part < num_parts; ++part, ++num_tiles) {
+          if (counting) continue;
+          tiles[num_tiles] = {expert, slot, num_rows, PartBegin(num_units, num_parts, part),
+                              PartBegin(num_units, num_parts, part + 1)};
+        }
+      }
+    }
+  }
+  return {tiles, static_cast<size_t>(num_tiles)};
+}
+
+// Runs fn(tile, thread) for all tiles. Together they may be too small to wake anyone for.
+template <typename Fn>
+void ForEachTile(std::span<const ExpertTile> tiles, int64_t total_work, ThreadPool& pool, Fn fn) {
+  const int num_tiles = static_cast<int>(tiles.size());
+  const int num_parts = NumParts(total_work, num_tiles, pool.num_threads()) == 1 ? 1 : num_tiles;
+  pool.ParallelFor(num_parts, [&](int part, int thread) {
+    if (num_parts == num_tiles) {
+      fn(tiles[part], thread);
+    } else {
+      for (const ExpertTile& tile : tiles) fn(tile, thread);
+    }
+  });
+}
+
+class Moe : public FeedForward {
+ public:
+  Moe(std::unique_ptr<Router> router, std::vector<Expert> experts)
+      : router_(std::move(router)),
+        experts_(std::move(experts)),
+        hidden_(experts_.front().gate_up.num_inputs()),
+        padded_width_(experts_.front().gate_up.padded_width()) {}
+
+  int64_t size_bytes() const override {
+    int64_t total = router_->size_bytes();
+    for (const Expert& expert : experts_) total += expert.gate_up.size_bytes() + expert.down.size_bytes();
+    return total;
+  }
+
+  void AddTo(const float* x, int num_rows, float* residual, ForwardContext& context) const override {
+    if (num_rows == 0) return;
+    ScratchArena::Scope scope(context.scratch);
+    const int per_token = router_->experts_per_token();
+    int32_t* const chosen = context.scratch.Take<int32_t>(int64_t{num_rows} * per_token);
+    float* const weights = context.scratch.Take<float>(int64_t{num_rows} * per_token);
+    Route(x, num_rows, chosen, weights, context);
+    const Grouping grouping =
+        GroupByExpert(chosen, num_rows, per_token, router_->num_experts(), context.scratch);
+    float* const activated = context.scratch.Take<float>(int64_t{grouping.num_slots()} * padded_width_);
+    Activate(x, grouping, activated, context);
+    AddOutputs(activated, grouping, weights, residual, context);
+  }
+
+ private:
+  int num_experts() const { return static_cast<int>(experts_.size()); }
+
+  void Route(const float* x, int num_rows, int32_t* chosen, float* weights, ForwardContext& context) const {
+    const int per_token = router_->experts_per_token();
+    float* const logits = context.scratch.Take<float>(int64_t{num_rows} * num_experts());
+    ParallelRows(context.pool, num_rows, router_->row_work(), [&](int begin, int end, int) {
+      router_->Route(x + int64_t{begin} * hidden_, end - begin, logits + int64_t{begin} * num_experts(),
+                     chosen + int64_t{begin} * per_token, weights + int64_t{begin} * per_token, context.kernels);
+    });
+  }
+
+  // activated[slot] = silu(gate) * up of the slot's expert and row: [num_slots, padded_width].
+  void Activate(const float* x, const Grouping& grouping, float* activated, ForwardContext& context) const {
+    const GateUp& any = experts_.front().gate_up;
+    const int num_threads = context.pool.num_threads();
+    const std::span<const ExpertTile> tiles = CutExperts(grouping, num_experts(), hidden_, any.num_blocks(),
+                                                         any.block_work(), num_threads, context.scratch);
+    int most_rows = 0;
+    for (const ExpertTile& tile : tiles) most_rows = std::max(most_rows, tile.num_rows);
+    const int64_t gathered_floats = int64_t{most_rows} * hidden_;
+    const int64_t product_floats = any.ScratchFloats(most_rows);
+    float* const gathered = context.scratch.Take<float>(gathered_floats * num_threads);
+    float* const products = context.scratch.Take<float>(product_floats * num_threads);
+    const int64_t total_work = int64_t{grouping.num_slots()} * any.num_blocks() * any.block_work();
+    ForEachTile(tiles, total_work, context.pool, [&](const ExpertTile& tile, int thread) {
+      const float* const rows = Gather(x, grouping, tile, gathered + thread * gathered_floats);
+      experts_[tile.expert].gate_up.Apply(rows, hidden_, tile.num_rows, tile.unit_begin, tile.unit_end,
+                                          products + thread * product_floats,
+                                          activated + int64_t{tile.slot_begin} * padded_width_, padded_width_,
+                                          context.kernels);
+    });
+  }
+
+  // The rows of a tile, one after another: in place for a single one, otherwise copied. Each tile copies for itself,
+  // which costs a few per cent of its product and saves a pass with a barrier.
+  const float* Gather(const float* x, const Grouping& grouping, const ExpertTile& tile, float* gathered) const {
+    const int32_t* const rows = grouping.row_of_slot + tile.slot_begin;
+    if (tile.num_rows == 1) return x + int64_t{rows[0]} * hidden_;
+    for (int64_t i = 0; i < tile.num_rows; ++i) {
+      std::memcpy(gathered + i * hidden_, x + int64_t{rows[i]} * hidden_, sizeof(float) * hidden_);
+    }
+    return gathered;
+  }
+
+  // residual[row] += sum over i of weights[row, i] * down(activated[slot of (row, i)]).
+  void AddOutputs(const float* activated, const Grouping& grouping, const float* weights, float* residual,
+                  ForwardContext& context) const {
+    float* const outputs = context.scratch.Take<float>(int64_t{grouping.num_slots()} * hidden_);
+    Project(activated, grouping, outputs, context);
+    Combine(outputs, grouping, weights, residual, context);
+  }
+
+  // outputs[slot] = down(activated[slot]): [num_slots, hidden].
+  void Project(const float* activated, const Grouping& grouping, float* outputs, ForwardContext& context) const {
+    const WeightMatrix& any = experts_.front().down;
+    const int64_t panel_work = int64_t{any.cols()} * kPanelColumns;
+    const std::span<const ExpertTile> tiles = CutExperts(grouping, num_experts(), any.cols(), any.num_panels(),
+                                                         panel_work, context.pool.num_threads(), context.scratch);
+    const int64_t total_work = int64_t{grouping.num_slots()} * any.num_panels() * panel_work;
+    ForEachTile(tiles, total_work, context.pool, [&](const ExpertTile& tile, int) {
+      context.kernels.matmul(activated + int64_t{tile.slot_begin} * padded_width_, padded_width_, tile.num_rows,
+                             experts_[tile.expert].down, /*bias=*/nullptr, tile.unit_begin * kPanelColumns,
+                             std::min(tile.unit_end * kPanelColumns, hidden_),
+                             outputs + int64_t{tile.slot_begin} * hidden_, hidden_);
+    });
+  }
+
+  void Combine(const float* outputs, const Grouping& grouping, const float* weights, float* residual,
+               ForwardContext& context) const {
+    float* const sums = context.scratch.Take<float>(int64_t{hidden_} * context.pool.num_threads());
+    // Adding is counted as four multiply-adds of a product: nothing is reused.
+    const int64_t row_work = int64_t{4} * hidden_ * grouping.per_token;
+    ParallelRows(context.pool, grouping.num_rows, row_work, [&](int begin, int end, int thread) {
+      float* const sum = sums + int64_t{hidden_} * thread;
+      for (int64_t row = begin; row < end; ++row) {
+        std::fill(sum, sum + hidden_, 0.0f);
+        for (int64_t i = row * grouping.per_token; i < (row + 1) * grouping.per_token; ++i) {
+          const int64_t slot = grouping.slot_of_assignment[i];
+          context.kernels.add_scaled(outputs + slot * hidden_, weights[i], hidden_, sum);
+        }
+        context.kernels.add(sum, hidden_, residual + row * hidden_);
+      }
+    });
+  }
+
+  const std::unique_ptr<Router> router_;
+  const std::vector<Expert> experts_;
+  const int hidden_;
+  const int padded_width_;
+};
+
+// gate, up and down of one expert in the source.
+struct ExpertSource {
+  SourceRows gate, up, down;
+};
+
+absl::StatusOr<std::vector<ExpertSource>> FindStacked(const MoeSpec& spec, int hidden_size, const std::string& prefix,
+                                                      const WeightReader& reader) {
+  const int width = spec.expert_intermediate_size;
+  ASSIGN_OR_RETURN(const std::vector<SourceRows> gate_up,
+                   reader.StackedRows(StrCat(prefix, ".gate_up_proj"), spec.num_experts, 2 * width, hidden_size));
+  ASSIGN_OR_RETURN(const std::vector<SourceRows> down,
+                   reader.StackedRows(StrCat(prefix, ".down_proj"), spec.num_experts, hidden_size, width));
+  std::vector<ExpertSource> sources(gate_up.size());
+  for (size_t e = 0; e < sources.size(); ++e) {
+    const SourceRows& both = gate_up[e];
+    const int64_t half_bytes = int64_t{width} * hidden_size * DTypeBytes(both.dtype);
+    sources[e] = {{both.data, both.dtype, width}, {both.data + half_bytes, both.dtype, width}, down[e]};
+  }
+  return sources;
+}
+
+absl::StatusOr<std::vector<ExpertSource>> FindSeparate(const MoeSpec& spec, int hidden_size, const std::string& prefix,
+                                                       const WeightReader& reader) {
+  const int width = spec.expert_intermediate_size;
+  std::vector<ExpertSource> sources(static_cast<size_t>(spec.num_experts));
+  for (int e = 0; e < spec.num_experts; ++e) {
+    const std::string expert = StrCat(prefix, ".", e);
+    ASSIGN_OR_RETURN(sources[e].gate, reader.Rows(StrCat(expert, ".gate_proj.weight"), width, hidden_size));
+    ASSIGN_OR_RETURN(sources[e].up, reader.Rows(StrCat(expert, ".up_proj.weight"), width, hidden_size));
+    ASSIGN_OR_RETURN(sources[e].down, reader.Rows(StrCat(expert, ".down_proj.weight"), hidden_size, width));
+  }
+  return sources;
+}
+
+}  // namespace
+
+std::unique_ptr<FeedForward> MakeMoe(std::unique_ptr<Router> router, std::vector<Expert> experts) {
+  EXPERTD_CHECK(static_cast<int>(experts.size()) == router->num_experts());
+  return std::make_unique<Moe>(std::move(router), std::move(experts));
+}
+
+absl::StatusOr<std::unique_ptr<FeedForward>> LoadMoe(const MoeSpec& spec, int hidden_size, const MoeNames& names,
+                                                     WeightReader& reader) {
+  // The router stays in fp32: it is small, and rounding it would send tokens to other experts.
+  ASSIGN_OR_RETURN(WeightMatrix gate, reader.Matrix(names.router, spec.num_experts, hidden_size, DType::kF32));
+  const bool is_stacked = reader.source().Has(StrCat(names.experts, ".gate_up_proj"));
+  ASSIGN_OR_RETURN(const std::vector<ExpertSource> sources,
+                   is_stacked ? FindStacked(spec, hidden_size, names.experts, reader)
+                              : FindSeparate(spec, hidden_size, names.experts, reader));
+  std::vector<Expert> experts(sources.size());
+  for (size_t e = 0; e < sources.size(); ++e) {
+    ASSIGN_OR_RETURN(experts[e].gate_up, GateUp::Pack(sources[e].gate, sources[e].up, hidden_size, reader));
+    ASSIGN_OR_RETURN(experts[e].down, reader.Pack({&sources[e].down, 1}, spec.expert_intermediate_size));
+  }
+  return MakeMoe(MakeSoftmaxTopKRouter(spec.router, spec.experts_per_token, std::move(gate)), std::move(experts));
+}
+
+}  // namespace expertd

@@ -1,0 +1,187 @@
+#include "engine/models/decoder_model.h"
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "engine/base/log.h"
+#include "engine/base/status_macros.h"
+#include "engine/base/strings.h"
+#include "engine/kernels/kernels.h"
+#include "engine/layers/decoder_layer.h"
+#include "engine/layers/embedding.h"
+#include "engine/layers/linear.h"
+#include "engine/layers/norm.h"
+#include "engine/layers/rope.h"
+#include "engine/platform/thread_pool.h"
+
+namespace expertd {
+namespace {
+
+class DecoderModel : public Model {
+ public:
+  struct Parts {
+    std::unique_ptr<Linear> head;  // behind a pointer: a tied embedding refers to it
+    Embedding embedding;
+    std::vector<DecoderLayer> layers;
+    RmsNorm final_norm;
+  };
+
+  DecoderModel(ModelConfig config, Parts parts)
+      : config_(std::move(config)), parts_(std::move(parts)), rope_(config_.rope, config_.max_positions()) {}
+
+  const ModelConfig& config() const override { return config_; }
+
+  ModelMemory memory() const override {
+    ModelMemory memory;
+    memory.weight_bytes = parts_.head->size_bytes() + parts_.embedding.size_bytes() + parts_.final_norm.size_bytes();
+    for (const DecoderLayer& layer : parts_.layers) memory.weight_bytes += layer.size_bytes();
+    memory.table_bytes = rope_.full_size_bytes();
+    return memory;
+  }
+
+  void Forward(const ForwardBatch& batch, KvCache& kv, ForwardContext& context, float* logits) const override {
+    CheckBatch(batch, kv);
+    ScratchArena::Scope scope(context.scratch);
+    const int num_tokens = batch.num_tokens();
+    const int num_logits = static_cast<int>(batch.logits_rows.size());
+    const int64_t hidden = config_.hidden_size;
+    float* const residual = context.scratch.Take<float>(num_tokens * hidden);
+    float* const last = context.scratch.Take<float>(num_logits * hidden);
+    parts_.embedding.Forward(batch.tokens, residual, context);
+    const AttentionStep step = PlanAttention(batch, config_.attention, kv, rope_, context);
+    const int last_layer = config_.num_layers() - 1;
+    for (int i = 0; i < last_layer; ++i) {
+      parts_.layers[i].AddAttention(step, i, kv, residual, context);
+      parts_.layers[i].AddFeedForward(num_tokens, residual, context);
+    }
+    // After the last layer's keys and values are stored, only the rows that logits are asked for matter.
+    parts_.layers[last_layer].AddAttention(step, last_layer, kv, residual, context);
+    GatherRows(residual, batch.logits_rows, hidden, last);
+    parts_.layers[last_layer].AddFeedForward(num_logits, last, context);
+    parts_.final_norm.Forward(last, num_logits, last, context);
+    parts_.head->Forward(last, hidden, num_logits, logits, config_.vocab_size, context);
+  }
+
+ private:
+  void CheckBatch(const ForwardBatch& batch, const KvCache& kv) const {
+    const KvCacheSpec& spec = kv.spec();
+    EXPERTD_CHECK(spec.num_layers == config_.num_layers() && spec.num_kv_heads == config_.attention.num_kv_heads &&
+                  spec.head_dim == config_.attention.head_dim);
+    EXPERTD_CHECK(batch.num_tokens() > 0 && batch.positions.size() == batch.tokens.size());
+    for (const int32_t token : batch.tokens) EXPERTD_CHECK(token >= 0 && token < config_.vocab_size, token);
+    for (const int32_t row : batch.logits_rows) EXPERTD_CHECK(row >= 0 && row < batch.num_tokens(), row);
+  }
+
+  static void GatherRows(const float* rows, const std::vector<int32_t>& chosen, int64_t width, float* out) {
+    for (const int32_t row : chosen) {
+      std::memcpy(out, rows + row * width, sizeof(float) * static_cast<size_t>(width));
+      out += width;
+    }
+  }
+
+  const ModelConfig config_;
+  const Parts parts_;
+  const RopeTable rope_;
+};
+
+absl::StatusOr<DecoderLayer> LoadLayer(const ModelConfig& config, int index, const LayerNames& names,
+                                       WeightReader& reader) {
+  const int hidden = config.hidden_size;
+  DecoderLayer layer;
+  ASSIGN_OR_RETURN(std::vector<float> attention_norm, reader.Vector(names.attention_norm, hidden));
+  layer.attention_norm = RmsNorm(std::move(attention_norm), config.rms_norm_eps);
+  ASSIGN_OR_RETURN(layer.attention,
+                   LoadGqaAttention(config.attention, hidden, config.rms_norm_eps, names.attention, reader));
+  ASSIGN_OR_RETURN(std::vector<float> feed_forward_norm, reader.Vector(names.feed_forward_norm, hidden));
+  layer.feed_forward_norm = RmsNorm(std::move(feed_forward_norm), config.rms_norm_eps);
+  const LayerSpec& spec = config.layers[index];
+  if (const auto* dense = std::get_if<DenseSpec>(&spec.ffn)) {
+    ASSIGN_OR_RETURN(layer.feed_forward, LoadMlp(*dense, hidden, names.mlp, reader));
+  } else {
+    ASSIGN_OR_RETURN(layer.feed_forward, LoadMoe(std::get<MoeSpec>(spec.ffn), hidden, names.moe, reader));
+  }
+  return layer;
+}
+
+// Head, embedding and final norm.
+absl::Status LoadEnds(const ModelConfig& config, const DecoderNames& names, WeightReader& reader,
+                      DecoderModel::Parts& parts) {
+  const int hidden = config.hidden_size;
+  ASSIGN_OR_RETURN(std::vector<float> norm, reader.Vector(names.final_norm, hidden));
+  parts.final_norm = RmsNorm(std::move(norm), config.rms_norm_eps);
+  ASSIGN_OR_RETURN(const SourceRows table, reader.Rows(names.embedding, config.vocab_size, hidden));
+  if (config.ties_embeddings) {
+    ASSIGN_OR_RETURN(WeightMatrix head, reader.Pack({&table, 1}, hidden));
+    parts.head = std::make_unique<Linear>(std::move(head));
+    parts.embedding = Embedding::TiedTo(*parts.head);
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(parts.embedding, Embedding::FromTable(table, hidden, reader.stored()));
+  reader.Done(table, hidden);
+  ASSIGN_OR_RETURN(WeightMatrix head, reader.Matrix(names.head, config.vocab_size, hidden));
+  parts.head = std::make_unique<Linear>(std::move(head));
+  return absl::OkStatus();
+}
+
+// Runs the loading of one part; memory that runs out in a library becomes a status, as the pool's items must not throw.
+template <typename Fn>
+absl::Status Guarded(Fn load) {
+  try {
+    return load();
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("out of memory while loading weights");
+  }
+}
+
+}  // namespace
+
+LayerNames LlamaLayerNames(int layer) {
+  const std::string prefix = StrCat("model.layers.", layer, ".");
+  LayerNames names;
+  names.attention_norm = prefix + "input_layernorm.weight";
+  names.attention = {prefix + "self_attn.q_proj", prefix + "self_attn.k_proj", prefix + "self_attn.v_proj",
+                     prefix + "self_attn.o_proj", prefix + "self_attn.q_norm", prefix + "self_attn.k_norm"};
+  names.feed_forward_norm = prefix + "post_attention_layernorm.weight";
+  names.mlp = {prefix + "mlp.gate_proj.weight", prefix + "mlp.up_proj.weight", prefix + "mlp.down_proj.weight"};
+  names.moe = {prefix + "mlp.gate.weight", prefix + "mlp.experts"};
+  return names;
+}
+
+absl::StatusOr<std::unique_ptr<Model>> LoadDecoderModel(ModelConfig config, const DecoderNames& names,
+                                                        const WeightSource& source, const LoadOptions& options,
+                                                        ThreadPool& pool) {
+  WeightReader reader(source, options.weights_dtype);
+  DecoderModel::Parts parts;
+  const int num_layers = config.num_layers();
+  parts.layers.resize(static_cast<size_t>(num_layers));
+  std::vector<absl::Status> statuses(static_cast<size_t>(num_layers) + 1);
+  std::mutex progress_mutex;
+  // Item 0 is the ends (the largest piece), item i + 1 is layer i.
+  pool.ParallelFor(num_layers + 1, [&](int item, int) {
+    statuses[item] = Guarded([&]() -> absl::Status {
+      if (item == 0) return LoadEnds(config, names, reader, parts);
+      ASSIGN_OR_RETURN(parts.layers[item - 1], LoadLayer(config, item - 1, names.layer(item - 1), reader));
+      return absl::OkStatus();
+    });
+    if (!options.progress) return;
+    const std::lock_guard lock(progress_mutex);
+    options.progress({std::min(reader.bytes_read(), source.TotalBytes()), source.TotalBytes()});
+  });
+  for (const absl::Status& status : statuses) RETURN_IF_ERROR(status);
+  return std::make_unique<DecoderModel>(std::move(config), std::move(parts));
+}
+
+KvCacheSpec KvSpecFor(const ModelConfig& config, int block_size, int64_t num_blocks, DType dtype) {
+  return {.num_layers = config.num_layers(),
+          .num_kv_heads = config.attention.num_kv_heads,
+          .head_dim = config.attention.head_dim,
+          .block_size = block_size,
+          .num_blocks = num_blocks,
+          .dtype = dtype};
+}
+
+}  // namespace expertd

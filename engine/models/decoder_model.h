@@ -1,0 +1,44 @@
+// DecoderModel: the skeleton that most families share - embedding, decoder layers, final norm, output head.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "engine/checkpoint/weight_reader.h"
+#include "engine/checkpoint/weight_source.h"
+#include "engine/layers/attention.h"
+#include "engine/layers/mlp.h"
+#include "engine/layers/moe.h"
+#include "engine/models/model.h"
+#include "engine/models/model_config.h"
+
+namespace expertd {
+
+// Names of the tensors of one layer.
+struct LayerNames {
+  std::string attention_norm;
+  GqaNames attention;
+  std::string feed_forward_norm;
+  MlpNames mlp;  // used when the layer is dense
+  MoeNames moe;  // used when it is sparse
+};
+
+// Names of the tensors of a checkpoint. The defaults are those of the Llama layout, which most families follow.
+struct DecoderNames {
+  std::string embedding = "model.embed_tokens.weight";
+  std::string final_norm = "model.norm.weight";
+  std::string head = "lm_head.weight";  // unused when the embedding is the head
+  std::function<LayerNames(int layer)> layer;
+};
+
+// Names of layer `layer` in the Llama layout ("model.layers.<layer>.self_attn.q_proj", ...).
+LayerNames LlamaLayerNames(int layer);
+
+// Reads all weights and puts the model together; layers are read in parallel. Errors: as LoadModel.
+absl::StatusOr<std::unique_ptr<Model>> LoadDecoderModel(ModelConfig config, const DecoderNames& names,
+                                                        const WeightSource& source, const LoadOptions& options,
+                                                        ThreadPool& pool);
+
+}  // namespace expertd

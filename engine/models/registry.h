@@ -1,0 +1,36 @@
+// The table of model families: architecture name to the functions that read its config and build it.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "engine/base/json.h"
+#include "engine/models/model.h"
+#include "engine/models/model_config.h"
+
+namespace expertd {
+
+class WeightSource;
+
+struct ModelFamily {
+  std::string_view architecture;  // as config.json's "architectures" has it
+  absl::StatusOr<ModelConfig> (*read_config)(const Json& json);
+  absl::StatusOr<std::unique_ptr<Model>> (*build)(ModelConfig config, const WeightSource& source,
+                                                  const LoadOptions& options, ThreadPool& pool);
+};
+
+// The family of a config.json, by "architectures". Errors: InvalidArgument when the key is missing or malformed,
+// Unimplemented naming the architecture and the known ones.
+absl::StatusOr<const ModelFamily*> FindFamily(const Json& json);
+
+// "Qwen2ForCausalLM, ...".
+std::string KnownArchitectures();
+
+// The families, each in a file of its own.
+extern const ModelFamily kQwen2Family;     // qwen.cc
+extern const ModelFamily kQwen3Family;     // qwen.cc
+extern const ModelFamily kQwen3MoeFamily;  // qwen_moe.cc
+
+}  // namespace expertd
