@@ -52,7 +52,7 @@ class StopMatcher {
 
   std::shared_ptr<const Automaton> automaton_;
   Options options_;
-  uint32_t state_ = 0;
+  uint16_t state_ = 0;  // of the automaton
   bool is_matched_ = false;
   std::string held_;  // longest suffix of the text so far that is a proper prefix of a stop string
 };

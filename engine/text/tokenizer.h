@@ -56,7 +56,7 @@ class Tokenizer {
 
   // Ids of `text`; empty text gives only what `add_special_tokens` adds. Time is O(n log n) in the length of the text,
   // whatever its content. Errors: InvalidArgument when `text` isn't UTF-8 (names the offset of the first wrong byte);
-  // ResourceExhausted when the text is 2 GiB or more.
+  // ResourceExhausted when the text is larger than 256 MiB.
   virtual absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text, const EncodeOptions& options = {}) const = 0;
 
   // Same ids as Encode, and where in `text` each of them comes from. Same errors.

@@ -1,0 +1,39 @@
+#include "engine/text/detokenizer.h"
+
+#include "engine/text/unicode.h"
+
+namespace expertd {
+
+Detokenizer::Detokenizer(const Tokenizer& tokenizer, bool skip_special_tokens)
+    : tokenizer_(&tokenizer),
+      skip_special_tokens_(skip_special_tokens),
+      strip_next_space_(tokenizer.strips_leading_space()) {}
+
+std::string Detokenizer::Append(TokenId id) {
+  if (skip_special_tokens_ && tokenizer_->IsSpecial(id)) return "";
+  std::string_view bytes = tokenizer_->TokenBytes(id);
+  if (bytes.empty()) return "";
+  if (strip_next_space_ && bytes[0] == ' ') bytes.remove_prefix(1);
+  strip_next_space_ = tokenizer_->strips_leading_space() && tokenizer_->RestartsText(id);
+  pending_.append(bytes);
+
+  std::string text;
+  std::string_view rest = pending_;
+  while (!rest.empty()) {
+    const Utf8Scan scan = ScanUtf8(rest);
+    if (scan.kind == Utf8Scan::Kind::kIncomplete) break;
+    text.append(scan.kind == Utf8Scan::Kind::kComplete ? rest.substr(0, scan.num_bytes) : kReplacementCharacter);
+    rest.remove_prefix(scan.num_bytes);
+  }
+  pending_ = std::string(rest);
+  return text;
+}
+
+std::string Detokenizer::Flush() {
+  std::string text(pending_.empty() ? std::string_view() : kReplacementCharacter);
+  pending_.clear();
+  strip_next_space_ = tokenizer_->strips_leading_space();
+  return text;
+}
+
+}  // namespace expertd
