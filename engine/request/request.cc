@@ -154,8 +154,8 @@ void CheckTokens(const TokenInput& input, const RequestLimits& limits, Violation
   }
 }
 
-// Depth, UTF-8 and the sum of bytes of all texts in `json`, keys included. Walks with a stack of its own, since depth is
-// the caller's. Returns the bytes.
+// Checks depth and UTF-8 of `json`; returns the bytes of all its texts, keys included. Walks with a stack of its own,
+// since depth is the caller's.
 int64_t CheckJson(const std::string& path, const Json& json, Violations& violations) {
   int64_t num_bytes = 0;
   std::vector<std::pair<const Json*, int>> open = {{&json, 1}};
@@ -337,7 +337,8 @@ void CheckScheduling(const SchedulingOptions& scheduling, Violations& violations
 
 void CheckCache(const CacheOptions& cache, const RequestLimits& limits, Violations& violations) {
   if (cache.salt.size() > static_cast<size_t>(limits.max_salt_bytes)) {
-    violations.Add("cache.salt", StrCat("has ", cache.salt.size(), " bytes; must have at most ", limits.max_salt_bytes));
+    violations.Add("cache.salt",
+                   StrCat("has ", cache.salt.size(), " bytes; must have at most ", limits.max_salt_bytes));
   } else {
     CheckUtf8("cache.salt", cache.salt, violations);
   }
