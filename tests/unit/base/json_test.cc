@@ -1,0 +1,73 @@
+#include "engine/base/json.h"
+
+#include <fstream>
+
+#include <gtest/gtest.h>
+
+namespace expertd {
+namespace {
+
+TEST(JsonTest, KeepsTheOrderOfKeys) {
+  const absl::StatusOr<Json> json = ParseJson(R"({"z": 1, "a": 2})");
+
+  ASSERT_TRUE(json.ok());
+  EXPECT_EQ(json->dump(), R"({"z":1,"a":2})");
+}
+
+TEST(JsonTest, RefusesDeepNestingBeforeParsing) {
+  const std::string deep(100000, '[');
+
+  const absl::StatusOr<Json> json = ParseJson(deep);
+
+  EXPECT_EQ(json.status().message(), "JSON is nested 100000 deep; at most 64");
+}
+
+TEST(JsonTest, DoesNotCountBracketsInsideStrings) {
+  EXPECT_TRUE(ParseJson("\"" + std::string(1000, '[') + "\\\"[\"").ok());
+}
+
+TEST(JsonTest, ReportsMalformedText) {
+  EXPECT_EQ(ParseJson("{\"a\": }").status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ParseJson("").status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(JsonTest, ReadsIntegersWithinTheirRange) {
+  const Json object = *ParseJson(R"({"a": 5, "b": 5.5, "c": 18446744073709551615, "d": null, "e": "5"})");
+
+  EXPECT_EQ(*JsonInt(object, "a", 0, 10), 5);
+  EXPECT_EQ(JsonInt(object, "a", 6, 10).status().message(), "a is 5; must be an integer in 6..10");
+  EXPECT_FALSE(JsonInt(object, "b", 0, 10).ok());
+  EXPECT_FALSE(JsonInt(object, "c", 0, INT64_MAX).ok());
+  EXPECT_EQ(JsonInt(object, "d", 0, 10).status().message(), "d is missing");
+  EXPECT_EQ(*JsonIntOr(object, "d", 7, 0, 10), 7);
+  EXPECT_FALSE(JsonInt(object, "e", 0, 10).ok());
+}
+
+TEST(JsonTest, ReadsNumbersBooleansAndStrings) {
+  const Json object = *ParseJson(R"({"n": 0.5, "t": true, "s": "x"})");
+
+  EXPECT_EQ(*JsonNumberOr(object, "n", 1.0, 0.0, 1.0), 0.5);
+  EXPECT_FALSE(JsonNumberOr(object, "n", 1.0, 0.6, 1.0).ok());
+  EXPECT_EQ(*JsonBoolOr(object, "t", false), true);
+  EXPECT_FALSE(JsonBoolOr(object, "n", false).ok());
+  EXPECT_EQ(*JsonStringOr(object, "s", ""), "x");
+  EXPECT_EQ(*JsonStringOr(object, "missing", "fallback"), "fallback");
+}
+
+TEST(JsonTest, NamesTheFileThatIsWrong) {
+  const std::string path = ::testing::TempDir() + "/json_test_bad.json";
+  std::ofstream(path) << "{";
+
+  EXPECT_NE(ReadJsonFile(path).status().message().find(path), absl::string_view::npos);
+  EXPECT_EQ(ReadJsonFile(path + ".none").status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST(JsonTest, RefusesFilesAboveTheLimit) {
+  const std::string path = ::testing::TempDir() + "/json_test_large.json";
+  std::ofstream(path) << std::string(100, ' ') << "1";
+
+  EXPECT_EQ(ReadJsonFile(path, 50).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace expertd
