@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "engine/engine_config.h"
+#include "engine/platform/cpu.h"
 #include "engine/request/generation_stream.h"
 #include "engine/request/request.h"
 #include "engine/request/stats.h"
@@ -28,6 +29,7 @@ struct EngineInfo {
   std::string architecture;                  // "Qwen3MoeForCausalLM"
   std::string isa;                           // table in use: "avx512"
   std::string cpu_model;
+  CpuFeatures cpu;                           // what the processor offers
   std::string weights_dtype, kv_cache_dtype;
   int32_t num_threads = 0;
   int32_t vocab_size = 0;                    // width of the logits

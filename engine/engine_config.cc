@@ -1,5 +1,7 @@
 #include "engine/engine_config.h"
 
+#include <filesystem>
+
 #include "engine/base/strings.h"
 
 namespace expertd {
@@ -51,6 +53,13 @@ absl::Status EngineConfig::Validate() const {
     return absl::InvalidArgumentError("--priority-ageing must be positive");
   }
   return absl::OkStatus();
+}
+
+std::string EngineConfig::ModelName() const {
+  if (!served_model_name.empty()) return served_model_name;
+  std::filesystem::path path = std::filesystem::path(model_path).lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();
+  return path.filename().string();
 }
 
 }  // namespace expertd

@@ -37,6 +37,9 @@ struct EngineConfig {
 
   // InvalidArgument naming the flag, the value and what is allowed.
   absl::Status Validate() const;
+
+  // The name that requests give: served_model_name, or the folder's own.
+  std::string ModelName() const;
 };
 
 }  // namespace expertd

@@ -99,15 +99,11 @@ EngineInfo MakeInfo(const EngineConfig& config, const LoadedModel& loaded, const
   const ParameterCount parameters = CountParameters(model);
   EngineInfo info;
   info.model_path = config.model_path;
-  info.model_name = config.served_model_name;
-  if (info.model_name.empty()) {
-    std::filesystem::path path = std::filesystem::path(config.model_path).lexically_normal();
-    if (!path.has_filename()) path = path.parent_path();
-    info.model_name = path.filename().string();
-  }
+  info.model_name = config.ModelName();
   info.architecture = model.architecture;
   info.isa = std::string(loaded.kernels->isa);
   info.cpu_model = cpu.model_name;
+  info.cpu = cpu;
   info.weights_dtype = std::string(DTypeName(config.weights_dtype));
   info.kv_cache_dtype = std::string(DTypeName(config.kv_cache_dtype));
   info.num_threads = loaded.pool->num_threads();

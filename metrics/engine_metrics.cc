@@ -135,7 +135,7 @@ double Seconds(absl::Duration duration) { return absl::ToDoubleSeconds(duration)
 
 // vLLM's names for the same observations, so that its dashboards, routers and autoscaling recipes work unchanged.
 struct VllmSeries {
-  explicit VllmSeries(const Builder& make, const MetricsFacts& facts)
+  explicit VllmSeries(const Builder& make)
       : running(make.AddGauge("vllm:num_requests_running", "Sequences being computed.")),
         waiting(make.AddGauge("vllm:num_requests_waiting", "Sequences waiting to be computed.")),
         kv_usage(make.AddGauge("vllm:kv_cache_usage_perc", "KV-cache usage, 1 means full.")),
@@ -154,11 +154,7 @@ struct VllmSeries {
         success_stop(make.AddCounter("vllm:request_success_total", "Requests that ended well.",
                                      {{"finished_reason", "stop"}})),
         success_length(make.AddCounter("vllm:request_success_total", "Requests that ended well.",
-                                       {{"finished_reason", "length"}})) {
-    make.AddGauge("vllm:cache_config_info", "Settings of the KV cache.",
-                  {{"block_size", StrCat(facts.block_size)}, {"num_gpu_blocks", StrCat(facts.num_kv_blocks)}})
-        .Set(1);
-  }
+                                       {{"finished_reason", "length"}})) {}
 
   Gauge &running, &waiting, &kv_usage;
   Counter &prefix_queries, &prefix_hits, &preemptions, &prompt_tokens, &generation_tokens;
@@ -169,10 +165,11 @@ struct VllmSeries {
 }  // namespace
 
 struct EngineMetrics::Series {
-  Series(const Builder& make, const MetricsFacts& facts);
-  void AddFacts(const Builder& make, const MetricsFacts& facts);
+  Series(const Builder& builder, const MetricsOptions& options);
+  void AddFacts(const EngineFacts& facts);
   void UpdateState(const StepStats& stats);
 
+  const Builder make;
   // Traffic.
   std::map<std::string, std::array<Counter*, kCodes.size()>, std::less<>> requests;  // by method, then code
   std::map<std::string, Counter*, std::less<>> finished, rejected;
@@ -194,8 +191,9 @@ struct EngineMetrics::Series {
   double rows_per_second = 0;
 };
 
-EngineMetrics::Series::Series(const Builder& make, const MetricsFacts& facts)
-    : streams_open(make.AddGauge("expertd_streams_open", "Streaming calls that are open.", {{"transport", "grpc"}})),
+EngineMetrics::Series::Series(const Builder& builder, const MetricsOptions& options)
+    : make(builder),
+      streams_open(make.AddGauge("expertd_streams_open", "Streaming calls that are open.", {{"transport", "grpc"}})),
       stream_chunks(make.AddCounter("expertd_stream_chunks_total", "Messages with output handed to the transport.")),
       backpressure_seconds(make.AddCounter("expertd_stream_backpressure_seconds_total",
                                            "Time that streams waited for slow readers.")),
@@ -250,7 +248,7 @@ EngineMetrics::Series::Series(const Builder& make, const MetricsFacts& facts)
                                    "Waiting tokens divided by the recent speed of the engine.")),
       last_step(make.AddGauge("expertd_engine_last_step_timestamp_seconds",
                               "Unix time at which the last engine step ended.")) {
-  for (const std::string& method : facts.methods) {
+  for (const std::string& method : options.methods) {
     for (size_t i = 0; i < kCodes.size(); ++i) {
       requests[method][i] = &make.AddCounter("expertd_requests_total", "Calls that have ended, by canonical code.",
                                              {{"transport", "grpc"}, {"method", method}, {"code", kCodes[i].second}});
@@ -268,13 +266,12 @@ EngineMetrics::Series::Series(const Builder& make, const MetricsFacts& facts)
     stages[stage] = &make.AddHistogram("expertd_stage_seconds", "Time of a request in one stage.", StageSeconds(),
                                        {{"stage", stage}});
   }
-  AddFacts(make, facts);
-  if (facts.vllm_names) vllm = std::make_unique<VllmSeries>(make.WithModelLabel("model_name"), facts);
+  make.AddGauge("expertd_build_info", "The running build.", {{"version", options.version}}).Set(1);
+  if (options.vllm_names) vllm = std::make_unique<VllmSeries>(make.WithModelLabel("model_name"));
 }
 
-void EngineMetrics::Series::AddFacts(const Builder& make, const MetricsFacts& facts) {
+void EngineMetrics::Series::AddFacts(const EngineFacts& facts) {
   const auto yes = [](bool value) { return value ? "1" : "0"; };
-  make.AddGauge("expertd_build_info", "The running build.", {{"version", facts.version}}).Set(1);
   make.AddGauge("expertd_cpu_isa_info", "Instruction set in use, and what the processor offers.",
                 {{"isa", facts.isa},
                  {"amx", yes(facts.has_amx)},
@@ -290,6 +287,11 @@ void EngineMetrics::Series::AddFacts(const Builder& make, const MetricsFacts& fa
   make.AddGauge("expertd_model_load_seconds", "Time to load the model.").Set(Seconds(facts.load_time));
   max_sequences.Set(facts.max_num_seqs);
   blocks_free.Set(facts.num_kv_blocks);
+  if (vllm == nullptr) return;
+  make.WithModelLabel("model_name")
+      .AddGauge("vllm:cache_config_info", "Settings of the KV cache.",
+                {{"block_size", StrCat(facts.block_size)}, {"num_gpu_blocks", StrCat(facts.num_kv_blocks)}})
+      .Set(1);
 }
 
 void EngineMetrics::Series::UpdateState(const StepStats& stats) {
@@ -317,19 +319,18 @@ void EngineMetrics::Series::UpdateState(const StepStats& stats) {
   RaiseTo(vllm->preemptions, static_cast<double>(stats.preemptions_total));
 }
 
-EngineMetrics::EngineMetrics() : registry_(std::make_shared<prometheus::Registry>()) {}
+EngineMetrics::EngineMetrics(const MetricsOptions& options)
+    : registry_(std::make_shared<prometheus::Registry>()),
+      series_(std::make_unique<Series>(Builder(*registry_, options.model), options)) {}
 EngineMetrics::~EngineMetrics() = default;
 
-void EngineMetrics::SetFacts(const MetricsFacts& facts) {
-  series_ = std::make_unique<Series>(Builder(*registry_, facts.model), facts);
-}
+void EngineMetrics::SetEngineFacts(const EngineFacts& facts) { series_->AddFacts(facts); }
 
 void EngineMetrics::SetReady(bool is_ready) {
-  if (series_ != nullptr) series_->ready.Set(is_ready ? 1 : 0);
+  series_->ready.Set(is_ready ? 1 : 0);
 }
 
 void EngineMetrics::OnStep(const StepStats& stats) {
-  if (series_ == nullptr) return;
   if (stats.num_tokens > 0) {
     Histogram& step = stats.phase == StepPhase::kPrefill  ? series_->prefill_step
                       : stats.phase == StepPhase::kDecode ? series_->decode_step
@@ -348,7 +349,6 @@ void EngineMetrics::OnStep(const StepStats& stats) {
 }
 
 void EngineMetrics::OnSequenceFinished(const SequenceStats& stats) {
-  if (series_ == nullptr) return;
   const std::string_view label = FinishLabel(stats);
   series_->finished.find(label)->second->Increment();
   series_->prompt_tokens.Increment(stats.num_prompt_tokens);
@@ -379,18 +379,15 @@ void EngineMetrics::OnSequenceFinished(const SequenceStats& stats) {
 }
 
 void EngineMetrics::OnInterTokenGap(absl::Duration gap) {
-  if (series_ == nullptr) return;
   series_->inter_token.Observe(Seconds(gap));
   if (series_->vllm != nullptr) series_->vllm->inter_token.Observe(Seconds(gap));
 }
 
 void EngineMetrics::OnRejected(const std::string& reason) {
-  if (series_ == nullptr) return;
   if (const auto it = series_->rejected.find(reason); it != series_->rejected.end()) it->second->Increment();
 }
 
 void EngineMetrics::OnStage(const char* stage, absl::Duration time) {
-  if (series_ == nullptr) return;
   const auto it = series_->stages.find(std::string_view(stage));
   if (it != series_->stages.end()) it->second->Observe(Seconds(time));
 }
@@ -399,7 +396,6 @@ void EngineMetrics::OnRpcStarted(std::string_view) {}
 
 void EngineMetrics::OnRpcFinished(std::string_view method, absl::StatusCode code, std::string_view reason,
                                   absl::Duration) {
-  if (series_ == nullptr) return;
   const auto it = series_->requests.find(method);
   if (it == series_->requests.end()) return;
   for (size_t i = 0; i < kCodes.size(); ++i) {
@@ -410,21 +406,19 @@ void EngineMetrics::OnRpcFinished(std::string_view method, absl::StatusCode code
 }
 
 void EngineMetrics::OnStreamOpened() {
-  if (series_ != nullptr) series_->streams_open.Increment();
+  series_->streams_open.Increment();
 }
 
 void EngineMetrics::OnStreamClosed() {
-  if (series_ != nullptr) series_->streams_open.Decrement();
+  series_->streams_open.Decrement();
 }
 
 void EngineMetrics::OnStreamMessage(int num_merged) {
-  if (series_ == nullptr) return;
   series_->stream_chunks.Increment();
   if (num_merged > 0) series_->coalesced_deltas.Increment(num_merged);
 }
 
 void EngineMetrics::OnBackpressure(absl::Duration waited) {
-  if (series_ == nullptr) return;
   series_->backpressure_seconds.Increment(Seconds(waited));
   series_->stages.find("write")->second->Observe(Seconds(waited));
 }

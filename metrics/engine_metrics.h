@@ -17,10 +17,15 @@ class Registry;
 
 namespace expertd {
 
-// What the series say about the process and its model, fixed at start.
-struct MetricsFacts {
-  std::string model;
+struct MetricsOptions {
+  std::string model;                    // the label of every series
   std::string version;
+  std::vector<std::string> methods;     // the contract's, as RpcObserver names them
+  bool vllm_names = false;              // --metrics-compat=vllm: vLLM's names beside ours, from the same observations
+};
+
+// What is known once the model has loaded.
+struct EngineFacts {
   std::string isa;                      // kernel table in use
   bool has_avx512 = false, has_bf16 = false, has_int8 = false, has_amx = false;
   std::string weights_dtype;
@@ -31,18 +36,16 @@ struct MetricsFacts {
   int32_t num_compute_threads = 0;
   int32_t max_num_seqs = 0;
   absl::Duration load_time;
-  std::vector<std::string> methods;     // the contract's, as RpcObserver names them
-  bool vllm_names = false;              // --metrics-compat=vllm: vLLM's names beside ours, from the same observations
 };
 
 // Thread-safe. Every series exists with value zero from the start, so that rates and alerts work from the first scrape.
 class EngineMetrics final : public StatsSink, public RpcObserver {
  public:
-  EngineMetrics();
+  explicit EngineMetrics(const MetricsOptions& options);
   ~EngineMetrics() override;
 
-  // Creates the series. Call once, before the server starts; observations before it are dropped.
-  void SetFacts(const MetricsFacts& facts);
+  // Adds the series that describe the engine. Once.
+  void SetEngineFacts(const EngineFacts& facts);
 
   // Whether the process accepts requests: the series expertd_ready.
   void SetReady(bool is_ready);

@@ -1,0 +1,49 @@
+// The expertd binary: one program with subcommands.
+#include <algorithm>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "clients/cpp/commands.h"
+#include "engine/base/version.h"
+#include "engine/engine_flags.h"
+#include "engine/tools/tools.h"
+#include "server/serve_command.h"
+
+namespace {
+
+// The deepest subcommand that was named, for messages: "expertd serve".
+std::string CommandName(const CLI::App& app) {
+  const std::vector<CLI::App*> chosen = app.get_subcommands();
+  return chosen.empty() ? "expertd" : "expertd " + chosen.front()->get_name();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Inference server for mixture-of-experts language models on CPUs", "expertd");
+  app.set_version_flag("--version", std::string("expertd ") + expertd::kVersion);
+  app.require_subcommand(1);
+  int exit_code = 0;
+  expertd::AddServeCommand(app, &exit_code);
+  expertd::AddGenerateCommand(app, &exit_code);
+  expertd::AddLogitsCommand(app, &exit_code);
+  expertd::AddBenchCommand(app, &exit_code);
+  expertd::AddInspectCommand(app, &exit_code);
+  expertd::AddChatCommand(app, &exit_code);
+  expertd::AddLoadCommand(app, &exit_code);
+
+  std::vector<std::string> arguments = expertd::NormalizeFlags(argc, argv);
+  std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back
+  try {
+    app.parse(arguments);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    const std::string name = CommandName(app);
+    std::cerr << name << ": " << error.what() << "\nSee `" << name << " --help`.\n";
+    return 2;
+  }
+  return exit_code;
+}
