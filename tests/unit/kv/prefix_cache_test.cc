@@ -101,6 +101,18 @@ TEST(PrefixCacheTest, EqualTokensBehindUnlikePrefixesShareNothing) {
   EXPECT_THAT(MatchedIds(cache, {7, 7, 7, 7, 0}), IsEmpty());
 }
 
+TEST(PrefixCacheTest, EqualTokensOfUnlikeSaltsOrPrefixesStayFindableSideBySide) {
+  BlockPool pool(8);
+  PrefixCache cache(&pool, kBlockSize);
+  const Holder a = Compute(pool, cache, {1, 1, 1, 1, 7, 7, 7, 7}, "a");
+  const Holder b = Compute(pool, cache, {1, 1, 1, 1, 7, 7, 7, 7}, "b");
+  const Holder c = Compute(pool, cache, {2, 2, 2, 2, 7, 7, 7, 7}, "a");
+
+  EXPECT_THAT(MatchedIds(cache, {1, 1, 1, 1, 7, 7, 7, 7, 0}, "a"), ElementsAre(0, 1));
+  EXPECT_THAT(MatchedIds(cache, {1, 1, 1, 1, 7, 7, 7, 7, 0}, "b"), ElementsAre(2, 3));
+  EXPECT_THAT(MatchedIds(cache, {2, 2, 2, 2, 7, 7, 7, 7, 0}, "a"), ElementsAre(4, 5));
+}
+
 TEST(PrefixCacheTest, FreedBlocksStayFindableUntilTaken) {
   BlockPool pool(3);
   PrefixCache cache(&pool, kBlockSize);
