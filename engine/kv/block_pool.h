@@ -1,7 +1,8 @@
-// BlockPool: which block ids of the KV cache are in use, by how many holders, and in which order the free ones are handed
-// out again. The free list is the cache: a freed block keeps its content and stays findable (prefix_cache.h) until it is
-// taken for something else. Knows no bytes. Used by the scheduler, on the engine thread; the method is that of vLLM's
-// block pool (Kwon et al., "Efficient Memory Management for Large Language Model Serving with PagedAttention", SOSP 2023).
+// BlockPool: which block ids of the KV cache are in use, by how many holders, and in which order the free ones are
+// handed out again. The free list is the cache: a freed block keeps its content and stays findable (prefix_cache.h)
+// until it is taken for something else. Knows no bytes. Used by the scheduler, on the engine thread; the method is that
+// of vLLM's block pool (Kwon et al., "Efficient Memory Management for Large Language Model Serving with
+// PagedAttention", SOSP 2023).
 #pragma once
 
 #include <cstdint>

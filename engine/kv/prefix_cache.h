@@ -2,9 +2,9 @@
 // tokens, all tokens in front of it and a salt; nothing else decides its content, so a hit gives the same bits as
 // computing it again. Used by the scheduler, on the engine thread.
 //
-// Keys are chained: key(i) = hash(key(i - 1), tokens of block i), with key(-1) = hash(salt). The hash is XXH3 of 128 bits
-// under a secret drawn per process, so that callers cannot aim for collisions; and a hit compares salt, tokens and the
-// block in front of it too, so that even a collision shares nothing. Compare CVE-2025-25183, where it did.
+// Keys are chained: key(i) = hash(key(i - 1), tokens of block i), with key(-1) = hash(salt). The hash is XXH3 of 128
+// bits under a secret drawn per cache, so that callers cannot aim for collisions; and a hit compares salt, tokens and
+// the block in front of it too, so that even a collision shares nothing. Compare CVE-2025-25183, where it did.
 #pragma once
 
 #include <array>

@@ -1,6 +1,7 @@
 // GenerationStream: the deltas of one request (all its candidates) from the engine to one caller, ending in exactly one
-// terminal status. The engine thread pushes and never blocks: while the reader is slow, deltas of a candidate merge into
-// one, so the queue is bounded by what the request may generate. The reader takes with Next or is told by a callback.
+// terminal status. The engine thread pushes and never blocks: while the reader is slow, deltas of a candidate merge
+// into one, so the queue is bounded by what the request may generate. The reader takes with Next or is told by a
+// callback.
 #pragma once
 
 #include <cstdint>
@@ -86,8 +87,8 @@ class GenerationStream {
 
   // Called from the producer's thread after a Push or Close that found the consumer waiting (TryNext returned nullopt
   // before the end); once for each such answer. Must be quick; may take the stream's events (TryNext), or a lock under
-  // which others do; must not call SetReadyCallback. Set before the first TryNext. Setting nullptr waits for a call that
-  // is under way, and none comes after it.
+  // which others do; must not call SetReadyCallback. Set before the first TryNext. Setting nullptr waits for a call
+  // that is under way, and none comes after it.
   void SetReadyCallback(std::function<void()> on_ready);
 
   // Events that wait to be taken, for metrics and tests.

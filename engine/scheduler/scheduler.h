@@ -1,6 +1,6 @@
-// Scheduler: who computes how many tokens next. There is no prefill phase and no decode phase: every sequence has tokens
-// known and tokens computed, and the second catches up with the first within the step's token budget and the block
-// budget. Chunked prefill, prefix hits and preemption by recompute are that one rule (after vLLM's scheduler).
+// Scheduler: who computes how many tokens next. There is no prefill phase and no decode phase: every sequence has
+// tokens known and tokens computed, and the second catches up with the first within the step's token budget and the
+// block budget. Chunked prefill, prefix hits and preemption by recompute are that one rule (after vLLM's scheduler).
 //
 // One order of sequences decides everything: who waits behind whom, who is served first and who is preempted first.
 // A sequence's place is its time of arrival, earlier by `priority_ageing` for each level of priority; equal times keep
@@ -59,8 +59,8 @@ class Scheduler {
   Scheduler(const Scheduler&) = delete;
   Scheduler& operator=(const Scheduler&) = delete;
 
-  // Queues a sequence in state kWaiting, which must live until Finish. It must fit: its tokens plus one within
-  // max_length() (CHECKed; the engine refuses others at the door).
+  // Queues a sequence in state kWaiting, which must live until Finish or ~Scheduler. It must fit: its tokens plus one
+  // within max_length() (CHECKed; the engine refuses others at the door).
   void Add(Sequence* sequence);
 
   // Decides the next step at time `now`. Rows go to sequences that decode, then to prompts under way, then to waiting

@@ -79,6 +79,8 @@ TEST(PrefixCacheTest, NeverReturnsTheBlockOfTheLastToken) {
   EXPECT_THAT(MatchedIds(cache, Tokens(0, 9)), ElementsAre(0, 1));
   EXPECT_THAT(MatchedIds(cache, Tokens(0, 4)), IsEmpty());
   EXPECT_THAT(MatchedIds(cache, {}), IsEmpty());
+  Holder second{Tokens(0, 8), "", {}, {}};
+  EXPECT_EQ(cache.Find(second.view()).num_blocks, 1);
 }
 
 TEST(PrefixCacheTest, UnlikeSaltsShareNothing) {

@@ -42,7 +42,7 @@ std::string Drain(GenerationStream& stream) {
     if (const auto* delta = std::get_if<DeltaEvent>(&*event)) {
       StrAppend(&seen, "d", delta->candidate_index, "(", delta->text, ") ");
     }
-    if (const auto* finished = std::get_if<FinishedEvent>(&*event)) StrAppend(&seen, "f", finished->candidate_index, " ");
+    if (const auto* end = std::get_if<FinishedEvent>(&*event)) StrAppend(&seen, "f", end->candidate_index, " ");
     if (std::holds_alternative<SummaryEvent>(*event)) StrAppend(&seen, "s ");
   }
   return seen;
@@ -175,7 +175,8 @@ TEST(GenerationStreamTest, TheCallbackMayTakeALockUnderWhichTheConsumerReads) {
   int64_t num_tokens = 0;
   while (!stream.ended()) {
     absl::MutexLock lock(&consumer_mutex);
-    if (const std::optional<StreamEvent> event = stream.TryNext()) num_tokens += std::get<DeltaEvent>(*event).num_tokens;
+    const std::optional<StreamEvent> event = stream.TryNext();
+    if (event.has_value()) num_tokens += std::get<DeltaEvent>(*event).num_tokens;
   }
   producer.join();
 

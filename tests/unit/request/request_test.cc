@@ -352,7 +352,8 @@ TEST(RequestChatTest, TemplateKwargsCannotReplaceTheTemplatesOwnVariables) {
 
 TEST(RequestChatTest, RefusesToContinueAMessageAndOpenAnother) {
   EXPECT_THAT(ViolationsOf(ChatSpec([](ChatInput& chat) { chat.continue_final_message = true; })),
-              ElementsAre(Pair("chat.continue_final_message", "is true; must be false with chat.add_generation_prompt")));
+              ElementsAre(Pair("chat.continue_final_message",
+                               "is true; must be false with chat.add_generation_prompt")));
 }
 
 }  // namespace

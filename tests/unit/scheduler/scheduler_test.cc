@@ -267,17 +267,20 @@ TEST(SchedulerTest, APreemptedSequenceFindsItsOwnBlocksAgain) {
 TEST(SchedulerTest, AdmitsOnlyWhatWillFitBesideTheRunning) {
   Sequences sequences;
   SchedulerConfig config = Config();
-  config.max_num_batched_tokens = 8;
+  config.max_prefill_chunk = 8;
   config.num_blocks = 16;
   Scheduler scheduler(config);
-  scheduler.Add(&sequences.Make(Tokens(0, 40)));   // 10 blocks, taken 2 at a step
+  scheduler.Add(&sequences.Make(Tokens(0, 40)));    // 10 blocks, taken 2 at a step
   scheduler.Add(&sequences.Make(Tokens(100, 24)));  // 6 blocks and one to spare: 17
-  Step(scheduler);
 
+  const StepPlan first = Step(scheduler);
+  const SchedulerStats after_first = scheduler.stats();
   for (int step = 0; step < 4; ++step) Step(scheduler);
-  const StepPlan plan = Step(scheduler);
+  const StepPlan sixth = Step(scheduler);
 
-  EXPECT_THAT(RowsOf(plan), ElementsAre(Row{1, 1, true}));
+  EXPECT_THAT(RowsOf(first), ElementsAre(Row{1, 8, false}));
+  EXPECT_EQ(after_first.num_blocks_free, 14);
+  EXPECT_THAT(RowsOf(sixth), ElementsAre(Row{1, 1, true}));
   EXPECT_EQ(scheduler.stats().num_waiting, 1);
   EXPECT_EQ(scheduler.stats().num_preemptions, 0);
 }
@@ -345,6 +348,25 @@ TEST(SchedulerTest, FindsBlocksOfASequenceThatHasEnded) {
   EXPECT_EQ(between.num_blocks_free, 64);
   EXPECT_EQ(between.num_blocks_cached, 2);
   EXPECT_THAT(RowsOf(plan), ElementsAre(Row{2, 2, true}));
+}
+
+TEST(SchedulerTest, ChainsOfCachedBlocksAreEvictedFromTheirEnd) {
+  Sequences sequences;
+  SchedulerConfig config = Config();
+  config.num_blocks = 4;
+  Scheduler scheduler(config);
+  scheduler.Add(&sequences.Make(Tokens(10, 12)));
+  Step(scheduler, 0);
+  scheduler.Finish(&sequences[1], FinishReason::kStop);
+  sequences.Make(Tokens(50, 8)).bypass_prefix_cache = true;
+  scheduler.Add(&sequences[2]);  // takes the block that holds nothing, then one of the three cached
+  Step(scheduler, 0);
+  scheduler.Finish(&sequences[2], FinishReason::kStop);
+  scheduler.Add(&sequences.Make(Tokens(10, 13)));
+
+  const StepPlan plan = Step(scheduler);
+
+  EXPECT_THAT(RowsOf(plan), ElementsAre(Row{3, 5, true}));
 }
 
 TEST(SchedulerTest, UnlikeSaltsShareNothing) {
