@@ -93,6 +93,13 @@ RowSummary SummarizeRow(std::span<const float> logits, std::vector<float>& block
   return row;
 }
 
+void ExpOfBlock(const float* exponents, float* values) {
+  for (int i = 0; i < kLogitsBlock; i += kLanes) {
+    const Floats value = ExpOf(Load(exponents + i));
+    std::memcpy(values + i, &value, sizeof(value));
+  }
+}
+
 int32_t FirstMaximum(std::span<const float> logits, std::span<const float> block_max, float max) {
   const size_t block = std::find(block_max.begin(), block_max.end(), max) - block_max.begin();
   const std::span<const float> rest = logits.subspan(block * kLogitsBlock);

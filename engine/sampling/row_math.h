@@ -71,6 +71,9 @@ inline Number ExpOf(Number exponent) {
   return std::bit_cast<Number>(std::bit_cast<Bits>(e) + (std::bit_cast<Bits>(shifted) << 23));
 }
 
+// ExpOf of kLogitsBlock numbers.
+void ExpOfBlock(const float* exponents, float* values);
+
 // round(value * 2^40), for value in [0, 1]: a double near 2^12 counts in steps of 2^-40.
 inline uint64_t ToMass(float value) {
   constexpr double kMassShift = 0x1.8p12;

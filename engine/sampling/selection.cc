@@ -23,27 +23,44 @@ uint64_t CandidateMass(const Candidate& candidate, const RowScale& scale) {
   return MassOf(scale.Exponent(candidate.logit));
 }
 
+void SortCandidates(std::vector<Candidate>& candidates) {
+  // A lambda, so that the comparison is compiled into the sort.
+  std::sort(candidates.begin(), candidates.end(),
+            [](const Candidate& a, const Candidate& b) { return ComesBefore(a, b); });
+}
+
 // Never lower for a lower logit, so that buckets are in the order of candidates.
-int BucketOf(const Candidate& candidate, const RowScale& scale) {
+int BucketOf(float exponent) {
   constexpr float kPerExponent = static_cast<float>(kNumBuckets / -kNoMassExponent);
-  const float depth = -scale.Exponent(candidate.logit) * kPerExponent;
+  const float depth = -exponent * kPerExponent;
   return depth < kNumBuckets - 1 ? static_cast<int>(depth) : kNumBuckets - 1;
+}
+
+// Adds up the mass of many candidates by bucket; exponentials by vectors, the rest one by one.
+uint64_t FillBuckets(std::span<const Candidate> candidates, const RowScale& scale, std::vector<uint64_t>& buckets) {
+  buckets.assign(kNumBuckets, 0);
+  uint64_t total = 0;
+  for (size_t begin = 0; begin < candidates.size(); begin += kLogitsBlock) {
+    const std::span<const Candidate> chunk =
+        candidates.subspan(begin, std::min<size_t>(kLogitsBlock, candidates.size() - begin));
+    float exponents[kLogitsBlock] = {}, values[kLogitsBlock];
+    for (size_t i = 0; i < chunk.size(); ++i) exponents[i] = scale.Exponent(chunk[i].logit);
+    ExpOfBlock(exponents, values);
+    for (size_t i = 0; i < chunk.size(); ++i) {
+      const uint64_t mass = ToMass(values[i]);
+      buckets[BucketOf(exponents[i])] += mass;
+      total += mass;
+    }
+  }
+  return total;
 }
 
 // Readies scratch.candidates for FindPoint, by sorting them or by adding up their mass by bucket. Returns their mass.
 uint64_t PrepareCandidates(const RowScale& scale, SamplerScratch& scratch) {
+  if (scratch.candidates.size() > kMaxSorted) return FillBuckets(scratch.candidates, scale, scratch.masses);
+  SortCandidates(scratch.candidates);
   uint64_t total = 0;
-  if (scratch.candidates.size() <= kMaxSorted) {
-    std::sort(scratch.candidates.begin(), scratch.candidates.end(), ComesBefore);
-    for (const Candidate& candidate : scratch.candidates) total += CandidateMass(candidate, scale);
-    return total;
-  }
-  scratch.masses.assign(kNumBuckets, 0);
-  for (const Candidate& candidate : scratch.candidates) {
-    const uint64_t mass = CandidateMass(candidate, scale);
-    scratch.masses[BucketOf(candidate, scale)] += mass;
-    total += mass;
-  }
+  for (const Candidate& candidate : scratch.candidates) total += CandidateMass(candidate, scale);
   return total;
 }
 
@@ -70,9 +87,9 @@ MassPoint FindPoint(const RowScale& scale, uint64_t point, SamplerScratch& scrat
   while (point - mass_before >= scratch.masses[bucket]) mass_before += scratch.masses[bucket++];
   scratch.bucket.clear();
   for (const Candidate& candidate : scratch.candidates) {
-    if (BucketOf(candidate, scale) == bucket) scratch.bucket.push_back(candidate);
+    if (BucketOf(scale.Exponent(candidate.logit)) == bucket) scratch.bucket.push_back(candidate);
   }
-  std::sort(scratch.bucket.begin(), scratch.bucket.end(), ComesBefore);
+  SortCandidates(scratch.bucket);
   return WalkSorted(scratch.bucket, scale, mass_before, point);
 }
 
@@ -82,15 +99,19 @@ uint64_t NucleusMass(uint64_t total, float top_p) {
   return mass < static_cast<double>(total) ? std::max<uint64_t>(static_cast<uint64_t>(mass), 1) : total;
 }
 
-// A logit below which nothing belongs to the nucleus: all tokens whose mass is at most (total - nucleus) / n have
-// together no more than what may be left out. A little lower than that, for the rounding of masses (by half a unit), of
-// exp and of this sum; to gather too many candidates costs time only.
-float NucleusFloor(const RowScale& scale, double temperature, uint64_t total, uint64_t nucleus, size_t n) {
-  const double left_out = static_cast<double>(total - nucleus) / static_cast<double>(n) - 0.5;
-  const double exponent = std::max(std::log(std::max(left_out, 0x1p-10) * 0x1p-40) - 1e-3, kNoMassExponent);
-  const double distance = exponent * temperature;
+// A logit a little below the one with this exponent, for the rounding of exp and of the sum here: where it is used, to
+// read too much costs time only.
+float FloorAt(double exponent, const RowScale& scale, double temperature) {
+  const double distance = std::max(exponent - 1e-3, kNoMassExponent) * temperature;
   const double floor = scale.max + distance - 1e-6 * (std::fabs(scale.max) - distance);
   return std::max(static_cast<float>(floor), kLowestLogit);
+}
+
+// A logit below which nothing belongs to the nucleus: all tokens whose mass is at most (total - nucleus) / n have
+// together no more than what may be left out. Masses are rounded, by half a unit at most.
+float NucleusFloor(const RowScale& scale, double temperature, uint64_t total, uint64_t nucleus, size_t n) {
+  const double left_out = static_cast<double>(total - nucleus) / static_cast<double>(n) - 0.5;
+  return FloorAt(std::log(std::max(left_out, 0x1p-10) * 0x1p-40), scale, temperature);
 }
 
 // Temperatures beyond what a float can invert count as the largest or smallest one that it can.
@@ -162,7 +183,9 @@ Selection SelectTokens(std::span<const float> logits, float max, const SamplingP
 
   const bool has_top_p = params.top_p < 1.0f;
   if (!has_top_k) {
-    selection.total_mass = SumMasses(logits, scratch.block_max, selection.scale, threshold, scratch.masses);
+    const float mass_floor = FloorAt(kNoMassExponent, selection.scale, temperature);
+    selection.total_mass = SumMasses(logits, scratch.block_max, selection.scale, std::max(threshold, mass_floor),
+                                     scratch.masses);
     if (!has_top_p) return selection;
     const uint64_t nucleus = NucleusMass(selection.total_mass, params.top_p);
     const float floor =
