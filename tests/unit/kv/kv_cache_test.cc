@@ -1,0 +1,76 @@
+#include "engine/kv/kv_cache.h"
+
+#include <cstdint>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "engine/base/strings.h"
+#include "engine/platform/cpu.h"
+
+namespace expertd {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr KvCacheSpec kSmall = {
+    .num_layers = 2, .num_kv_heads = 2, .head_dim = 4, .block_size = 16, .num_blocks = 3, .dtype = DType::kF32};
+
+TEST(KvCacheTest, CountsItsBytes) {
+  EXPECT_EQ(kSmall.BlockBytesPerLayer(), 2 * 2 * 4 * 16 * 4);
+  EXPECT_EQ(kSmall.BlockBytes(), 2048);
+  EXPECT_EQ((*KvCache::Create(kSmall))->size_bytes(), 3 * 2048);
+}
+
+TEST(KvCacheTest, GivesEachLayerKeysAndValuesOfItsOwn) {
+  const auto cache = *KvCache::Create(kSmall);
+  const int64_t part_bytes = 3 * 512;  // three blocks of keys of one layer
+
+  auto* const base = static_cast<std::byte*>(cache->keys(0));
+
+  EXPECT_EQ(cache->values(0), base + part_bytes);
+  EXPECT_EQ(cache->keys(1), base + 2 * part_bytes);
+  EXPECT_EQ(cache->values(1), base + 3 * part_bytes);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(base) % 64, 0u);
+}
+
+TEST(KvCacheTest, TouchesNoMemoryUntilItIsWritten) {
+  const int64_t before = ReadResidentMemory().current;
+  KvCacheSpec large = kSmall;
+  large.num_blocks = 1 << 20;  // 2 GiB
+
+  const auto cache = KvCache::Create(large);
+
+  ASSERT_TRUE(cache.ok()) << cache.status();
+  EXPECT_LT(ReadResidentMemory().current - before, int64_t{64} << 20);
+}
+
+TEST(KvCacheTest, NamesASettingThatMakesNoSense) {
+  const auto error = [](KvCacheSpec spec) {
+    const auto cache = KvCache::Create(spec);
+    EXPECT_EQ(cache.status().code(), absl::StatusCode::kInvalidArgument);
+    return std::string(ToStdView(cache.status().message()));
+  };
+  KvCacheSpec bad_size = kSmall, bad_blocks = kSmall, bad_dtype = kSmall;
+  bad_size.block_size = 24;
+  bad_blocks.num_blocks = 0;
+  bad_dtype.dtype = DType::kF16;
+
+  EXPECT_EQ(error(bad_size), "block_size is 24; must be 16, 32, 64 or 128");
+  EXPECT_EQ(error(bad_blocks), "num_blocks is 0; must be 1..2147483647");
+  EXPECT_EQ(error(bad_dtype), "KV cache dtype is f16; must be f32 or bf16");
+}
+
+TEST(KvCacheTest, SaysWhenMemoryDoesNotSuffice) {
+  const KvCacheSpec absurd = {.num_layers = 4096, .num_kv_heads = 4096, .head_dim = 4096, .block_size = 128,
+                              .num_blocks = INT32_MAX, .dtype = DType::kF32};
+  KvCacheSpec too_large = kSmall;
+  too_large.num_layers = 4096;
+  too_large.num_blocks = INT32_MAX;
+
+  EXPECT_EQ(KvCache::Create(absurd).status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(KvCache::Create(too_large).status().code(), absl::StatusCode::kResourceExhausted);
+}
+
+}  // namespace
+}  // namespace expertd

@@ -1,0 +1,183 @@
+// Folders that are not what they should be: every one gets a line that names the fault.
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "engine/base/json.h"
+#include "engine/base/strings.h"
+#include "tests/unit/models/support/model_harness.h"
+
+namespace expertd {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::AllOf;
+using testing::EndsWith;
+using testing::HasSubstr;
+using testing::Not;
+
+// A copy of a recorded checkpoint that a test may spoil.
+class LoadModelTest : public testing::Test {
+ protected:
+  LoadModelTest() {
+    std::string pattern = (fs::temp_directory_path() / "expertd-model-XXXXXX").string();
+    dir_ = mkdtemp(pattern.data());
+    fs::copy(GoldenFolder("qwen3_moe"), dir_, fs::copy_options::recursive);
+  }
+  ~LoadModelTest() override { fs::remove_all(dir_); }
+
+  std::string Read(const std::string& name) const {
+    std::ifstream file(dir_ + "/" + name, std::ios::binary);
+    std::stringstream content;
+    content << file.rdbuf();
+    return content.str();
+  }
+  void Write(const std::string& name, const std::string& content) const {
+    std::ofstream(dir_ + "/" + name, std::ios::binary) << content;
+  }
+  void SetConfig(const std::string& key, const Json& value) const {
+    Json config = *ReadJsonFile(dir_ + "/config.json");
+    config[key] = value;
+    Write("config.json", config.dump());
+  }
+  // Replaces text of the same length in the checkpoint's header.
+  void ReplaceInCheckpoint(const std::string& from, const std::string& to) const {
+    std::string bytes = Read("model.safetensors");
+    const size_t place = bytes.find(from);
+    ASSERT_NE(place, std::string::npos);
+    ASSERT_EQ(from.size(), to.size());
+    Write("model.safetensors", bytes.replace(place, from.size(), to));
+  }
+
+  absl::Status Load() const {
+    ThreadPool pool(2);
+    return LoadModel(dir_, {}, pool).status();
+  }
+  std::string Error(absl::StatusCode code) const {
+    const absl::Status status = Load();
+    EXPECT_EQ(status.code(), code) << status;
+    EXPECT_THAT(std::string(ToStdView(status.message())), AllOf(HasSubstr(dir_), Not(HasSubstr("\n"))));
+    return std::string(ToStdView(status.message()));
+  }
+
+  std::string dir_;
+};
+
+TEST_F(LoadModelTest, LoadsTheFolderAsItIs) { EXPECT_TRUE(Load().ok()) << Load(); }
+
+TEST_F(LoadModelTest, SaysWhenThereIsNoFolder) {
+  fs::remove_all(dir_);
+
+  EXPECT_THAT(Error(absl::StatusCode::kNotFound), EndsWith("is not a folder"));
+}
+
+TEST_F(LoadModelTest, SaysWhenThereIsNoConfig) {
+  fs::remove(dir_ + "/config.json");
+
+  EXPECT_THAT(Error(absl::StatusCode::kNotFound), HasSubstr("config.json"));
+}
+
+TEST_F(LoadModelTest, SaysWhenThereAreNoWeights) {
+  fs::remove(dir_ + "/model.safetensors");
+
+  EXPECT_THAT(Error(absl::StatusCode::kNotFound), HasSubstr("has neither model.safetensors nor"));
+}
+
+TEST_F(LoadModelTest, NamesAMissingTensor) {
+  ReplaceInCheckpoint("model.layers.1.self_attn.k_norm.weight", "model.layers.1.self_attn.K_norm.weight");
+
+  EXPECT_THAT(Error(absl::StatusCode::kNotFound),
+              EndsWith("tensor model.layers.1.self_attn.k_norm.weight is missing from the checkpoint"));
+}
+
+TEST_F(LoadModelTest, NamesATensorOfAnotherShape) {
+  SetConfig("moe_intermediate_size", 24);
+
+  EXPECT_THAT(Error(absl::StatusCode::kInvalidArgument),
+              EndsWith("tensor model.layers.0.mlp.experts.0.gate_proj.weight has shape [20, 48]; config.json calls "
+                       "for [24, 48]"));
+}
+
+TEST_F(LoadModelTest, NamesAnEmbeddingOfAnotherShape) {
+  SetConfig("vocab_size", 97);
+
+  EXPECT_THAT(Error(absl::StatusCode::kInvalidArgument),
+              EndsWith("tensor model.embed_tokens.weight has shape [96, 48]; config.json calls for [97, 48]"));
+}
+
+TEST_F(LoadModelTest, NamesAnUnsupportedElementType) {
+  ReplaceInCheckpoint(R"("model.norm.weight":{"dtype":"F32")", R"("model.norm.weight":{"dtype":"I32")");
+
+  EXPECT_THAT(Error(absl::StatusCode::kUnimplemented),
+              EndsWith("tensor model.norm.weight has dtype I32; supported are F32, F16 and BF16"));
+}
+
+TEST_F(LoadModelTest, SaysWhenTheConfigIsNotJson) {
+  Write("config.json", "{");
+
+  EXPECT_THAT(Error(absl::StatusCode::kInvalidArgument), AllOf(HasSubstr("config.json"), HasSubstr("not valid JSON")));
+}
+
+TEST_F(LoadModelTest, SaysWhenTheCheckpointIsCutShort) {
+  fs::resize_file(dir_ + "/model.safetensors", fs::file_size(dir_ + "/model.safetensors") - 100);
+
+  EXPECT_THAT(Error(absl::StatusCode::kInvalidArgument), HasSubstr("of data that has"));
+}
+
+TEST_F(LoadModelTest, RefusesOtherTypesForWeightsInMemory) {
+  ThreadPool pool(1);
+
+  const absl::Status status = LoadModel(dir_, {.weights_dtype = DType::kF16}, pool).status();
+
+  EXPECT_EQ(ToStdView(status.message()), "weights dtype is f16; must be f32 or bf16");
+}
+
+TEST_F(LoadModelTest, ReportsProgressUpToTheWhole) {
+  ThreadPool pool(2);
+  int64_t last = 0, total = 0;
+  int num_calls = 0;
+  LoadOptions options;
+  options.progress = [&](const LoadProgress& progress) {
+    EXPECT_GE(progress.done_bytes, last);
+    EXPECT_LE(progress.done_bytes, progress.total_bytes);
+    last = progress.done_bytes;
+    total = progress.total_bytes;
+    ++num_calls;
+  };
+
+  const auto model = LoadModel(dir_, options, pool);
+
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(num_calls, 3);  // two layers, and the embedding with the head
+  EXPECT_EQ(last, total);
+}
+
+TEST_F(LoadModelTest, CountsTheBytesItHolds) {
+  ThreadPool pool(1);
+  const auto model = LoadModel(dir_, {.weights_dtype = DType::kF32}, pool);
+
+  // At least the parameters; packing fills panels of columns up.
+  const int64_t least = WeightBytes((*model)->config(), DType::kF32);
+  EXPECT_GE((*model)->memory().weight_bytes, least);
+  EXPECT_LE((*model)->memory().weight_bytes, 2 * least);
+}
+
+TEST(ModelScratchTest, SteadyStepsAllocateNothing) {
+  const std::unique_ptr<Model> model = LoadForTest(GoldenFolder("qwen3_moe"), DType::kBF16);
+  ModelHarness harness(*model, {.kv_dtype = DType::kBF16, .num_threads = 2});
+  const int sequence = harness.NewSequence();
+  harness.Step({{sequence, std::vector<int32_t>(64, 5)}});
+  const int64_t after_first = harness.scratch_bytes();
+
+  for (int i = 0; i < 20; ++i) harness.Step({{sequence, {7}}});
+  harness.Step({{harness.NewSequence(), std::vector<int32_t>(64, 9)}});
+
+  EXPECT_EQ(harness.scratch_bytes(), after_first);
+}
+
+}  // namespace
+}  // namespace expertd

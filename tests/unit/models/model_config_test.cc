@@ -1,0 +1,218 @@
+#include "engine/models/model_config.h"
+
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "engine/base/strings.h"
+
+namespace expertd {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+// The shapes of Qwen2.5-7B-Instruct.
+Json Qwen2Json() {
+  return *ParseJson(R"({"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 3584,
+      "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4, "intermediate_size": 18944,
+      "vocab_size": 152064, "tie_word_embeddings": false, "rms_norm_eps": 1e-06, "max_position_embeddings": 32768,
+      "rope_theta": 1000000.0, "hidden_act": "silu", "torch_dtype": "bfloat16", "eos_token_id": 151645,
+      "use_sliding_window": false, "sliding_window": 131072, "max_window_layers": 28})");
+}
+
+// The shapes of Qwen3-30B-A3B.
+Json Qwen3MoeJson() {
+  return *ParseJson(R"({"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "hidden_size": 2048,
+      "num_hidden_layers": 48, "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128,
+      "intermediate_size": 6144, "moe_intermediate_size": 768, "num_experts": 128, "num_experts_per_tok": 8,
+      "decoder_sparse_step": 1, "mlp_only_layers": [], "norm_topk_prob": true, "vocab_size": 151936,
+      "tie_word_embeddings": false, "rms_norm_eps": 1e-06, "max_position_embeddings": 40960, "rope_theta": 1000000.0,
+      "rope_scaling": null, "hidden_act": "silu", "attention_bias": false, "eos_token_id": [151645, 151643, 151645]})");
+}
+
+Json With(Json json, const std::string& key, Json value) {
+  json[key] = std::move(value);
+  return json;
+}
+
+Json Without(Json json, const std::string& key) {
+  json.erase(key);
+  return json;
+}
+
+std::string ErrorOf(const Json& json, absl::StatusCode code) {
+  const auto config = ParseModelConfig(json);
+  EXPECT_EQ(config.status().code(), code) << config.status();
+  return std::string(ToStdView(config.status().message()));
+}
+std::string Invalid(const Json& json) { return ErrorOf(json, absl::StatusCode::kInvalidArgument); }
+std::string Unsupported(const Json& json) { return ErrorOf(json, absl::StatusCode::kUnimplemented); }
+
+TEST(ModelConfigTest, ReadsADenseModel) {
+  const auto config = ParseModelConfig(Qwen2Json());
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->architecture, "Qwen2ForCausalLM");
+  EXPECT_EQ(config->num_layers(), 28);
+  EXPECT_EQ(config->attention.head_dim, 128);
+  EXPECT_EQ(config->attention.num_kv_heads, 4);
+  EXPECT_TRUE(config->attention.has_qkv_bias);
+  EXPECT_FALSE(config->attention.has_output_bias);
+  EXPECT_FALSE(config->attention.has_qk_norm);
+  EXPECT_EQ(config->rope.theta, 1e6);
+  EXPECT_EQ(config->rope.rotary_dim, 128);
+  EXPECT_EQ(config->max_positions(), 32768);
+  EXPECT_EQ(config->checkpoint_dtype, DType::kBF16);
+  EXPECT_THAT(config->eos_token_ids, ElementsAre(151645));
+  EXPECT_EQ(std::get<DenseSpec>(config->layers[27].ffn).intermediate_size, 18944);
+}
+
+TEST(ModelConfigTest, CountsParametersOfADenseModel) {
+  const auto config = ParseModelConfig(Qwen2Json());
+
+  const ParameterCount count = CountParameters(*config);
+
+  EXPECT_EQ(count.total, 7'615'616'512);
+  EXPECT_EQ(count.active, 7'615'616'512 - 152'064LL * 3584);
+}
+
+TEST(ModelConfigTest, ReadsASparseModel) {
+  const auto config = ParseModelConfig(Qwen3MoeJson());
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->attention.head_dim, 128);
+  EXPECT_TRUE(config->attention.has_qk_norm);
+  EXPECT_FALSE(config->attention.has_qkv_bias);
+  const MoeSpec& moe = std::get<MoeSpec>(config->layers[47].ffn);
+  EXPECT_EQ(moe.num_experts, 128);
+  EXPECT_EQ(moe.experts_per_token, 8);
+  EXPECT_EQ(moe.expert_intermediate_size, 768);
+  EXPECT_TRUE(moe.router.normalizes_top_k);
+  EXPECT_THAT(config->eos_token_ids, ElementsAre(151645, 151643));
+}
+
+TEST(ModelConfigTest, CountsParametersOfASparseModel) {
+  const auto config = ParseModelConfig(Qwen3MoeJson());
+
+  EXPECT_EQ(CountParameters(*config).total, 30'532'122'624);
+  EXPECT_EQ(CountParameters(*config).active, 3'041'857'536);
+  EXPECT_EQ(KvBytesPerToken(*config, DType::kBF16), 98'304);
+  EXPECT_EQ(WeightBytes(*config, DType::kF32), 4 * 30'532'122'624);
+  // Norms (196,608 + 12,288 + 2,048 values) and routers (48 * 128 * 2048) stay in fp32.
+  EXPECT_EQ(WeightBytes(*config, DType::kBF16), 2 * 30'532'122'624 + 2 * (210'944 + 12'582'912));
+}
+
+TEST(ModelConfigTest, PlacesDenseLayersAmongSparseOnes) {
+  Json json = With(With(Qwen3MoeJson(), "decoder_sparse_step", 2), "mlp_only_layers", {1, 5});
+
+  const auto config = ParseModelConfig(json);
+
+  std::string kinds;
+  for (int i = 0; i < 8; ++i) kinds += std::holds_alternative<MoeSpec>(config->layers[i].ffn) ? 'm' : 'd';
+  EXPECT_EQ(kinds, "dddmdddm");
+  EXPECT_EQ(std::get<DenseSpec>(config->layers[0].ffn).intermediate_size, 6144);
+}
+
+TEST(ModelConfigTest, ReadsTheSpellingOfNewerFiles) {
+  Json json = Without(Without(Without(Qwen3MoeJson(), "num_experts"), "rope_theta"), "rope_scaling");
+  json["num_local_experts"] = 64;
+  json["dtype"] = "float16";
+  json["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 5e6}};
+
+  const auto config = ParseModelConfig(json);
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(std::get<MoeSpec>(config->layers[0].ffn).num_experts, 64);
+  EXPECT_EQ(config->checkpoint_dtype, DType::kF16);
+  EXPECT_EQ(config->rope.theta, 5e6);
+}
+
+TEST(ModelConfigTest, ReadsYarn) {
+  Json json = Qwen2Json();
+  json["rope_scaling"] = {{"type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 32768}};
+
+  const auto config = ParseModelConfig(json);
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  const YarnRope& yarn = std::get<YarnRope>(config->rope.scaling);
+  EXPECT_EQ(yarn.factor, 4.0);
+  EXPECT_NEAR(yarn.attention_factor, 1.138629, 1e-6);
+  EXPECT_EQ(config->max_positions(), 131072);
+}
+
+TEST(ModelConfigTest, TakesTheHeadDimOfTheFamilyWhenTheFileHasNone) {
+  Json dense = With(Without(Qwen3MoeJson(), "head_dim"), "architectures", {"Qwen3ForCausalLM"});
+
+  EXPECT_EQ(ParseModelConfig(dense)->attention.head_dim, 128);
+  EXPECT_EQ(ParseModelConfig(Without(Qwen3MoeJson(), "head_dim"))->attention.head_dim, 64);
+}
+
+TEST(ModelConfigTest, NamesAnUnknownArchitectureAndTheKnownOnes) {
+  EXPECT_EQ(Unsupported(With(Qwen2Json(), "architectures", {"MambaForCausalLM"})),
+            "architecture \"MambaForCausalLM\" is not supported; supported are Qwen2ForCausalLM, Qwen3ForCausalLM, "
+            "Qwen3MoeForCausalLM");
+  EXPECT_EQ(Invalid(Without(Qwen2Json(), "architectures")), "architectures is missing");
+  EXPECT_EQ(Invalid(With(Qwen2Json(), "architectures", Json::array())), "architectures must be a list of names");
+}
+
+TEST(ModelConfigTest, NamesTheKeyAndTheAbsurdValue) {
+  EXPECT_EQ(Invalid(Without(Qwen2Json(), "hidden_size")), "hidden_size is missing");
+  EXPECT_EQ(Invalid(With(Qwen2Json(), "hidden_size", 0)), "hidden_size is 0; must be an integer in 1..131072");
+  EXPECT_EQ(Invalid(With(Qwen2Json(), "hidden_size", "big")),
+            "hidden_size is \"big\"; must be an integer in 1..131072");
+  EXPECT_EQ(Invalid(With(Qwen2Json(), "num_hidden_layers", 1'000'000)),
+            "num_hidden_layers is 1000000; must be an integer in 1..1024");
+  EXPECT_EQ(Invalid(With(Qwen2Json(), "vocab_size", -5)), "vocab_size is -5; must be an integer in 1..4194304");
+  EXPECT_THAT(Invalid(With(Qwen2Json(), "rms_norm_eps", 0)), HasSubstr("rms_norm_eps is 0; must be a number in"));
+  EXPECT_THAT(Invalid(With(Qwen2Json(), "rope_theta", 0.5)), HasSubstr("rope_theta is 0.5; must be a number in"));
+  EXPECT_THAT(Invalid(With(Qwen2Json(), "eos_token_id", {1, "x"})), HasSubstr("eos_token_id is \"x\""));
+  EXPECT_THAT(Invalid(With(Qwen2Json(), "tie_word_embeddings", 1)), HasSubstr("tie_word_embeddings is 1"));
+  EXPECT_THAT(Invalid(With(Qwen3MoeJson(), "mlp_only_layers", {48})), HasSubstr("mlp_only_layers is 48"));
+  EXPECT_THAT(Invalid(With(Qwen3MoeJson(), "decoder_sparse_step", 0)), HasSubstr("decoder_sparse_step is 0"));
+}
+
+TEST(ModelConfigTest, NamesContradictions) {
+  EXPECT_EQ(Invalid(With(Qwen2Json(), "num_key_value_heads", 5)),
+            "num_attention_heads is 28; must be a multiple of num_key_value_heads 5");
+  EXPECT_EQ(Invalid(With(Qwen2Json(), "hidden_size", 3600)),
+            "hidden_size is 3600; must be a multiple of num_attention_heads 28 when there is no head_dim");
+  EXPECT_EQ(Invalid(With(Qwen3MoeJson(), "head_dim", 7)), "head_dim is 7; must be even, 2..1024");
+  EXPECT_EQ(Invalid(With(Qwen3MoeJson(), "num_experts_per_tok", 129)),
+            "num_experts_per_tok is 129; must be at most num_experts 128");
+}
+
+TEST(ModelConfigTest, NamesWhatIsNotSupported) {
+  EXPECT_THAT(Unsupported(With(Qwen2Json(), "use_sliding_window", true)), HasSubstr("use_sliding_window is true"));
+  EXPECT_THAT(Unsupported(With(Qwen2Json(), "layer_types", {"full_attention", "sliding_attention"})),
+              HasSubstr("layer_types"));
+  EXPECT_EQ(Unsupported(With(Qwen2Json(), "hidden_act", "gelu")), "hidden_act is \"gelu\"; only \"silu\" is supported");
+  EXPECT_THAT(Unsupported(With(Qwen2Json(), "quantization_config", {{"quant_method", "gptq"}})),
+              AllOf(HasSubstr("quantization_config"), HasSubstr("gptq")));
+  EXPECT_EQ(Unsupported(With(Qwen2Json(), "rope_scaling", {{"rope_type", "longrope"}})),
+            "rope type \"longrope\" is not supported; supported are default, linear and yarn");
+  EXPECT_THAT(Unsupported(With(Qwen2Json(), "rope_scaling", {{"partial_rotary_factor", 0.5}})),
+              HasSubstr("partial_rotary_factor"));
+}
+
+TEST(ModelConfigTest, AcceptsASlidingWindowThatIsNotInUse) {
+  Json json = With(Qwen2Json(), "use_sliding_window", true);
+  json["sliding_window"] = nullptr;
+
+  EXPECT_TRUE(ParseModelConfig(json).ok());
+}
+
+TEST(ModelConfigTest, RefusesRopeScalingsThatMakeNoSense) {
+  const auto with_rope = [](Json rope) { return With(Qwen2Json(), "rope_scaling", std::move(rope)); };
+
+  EXPECT_EQ(Invalid(with_rope({{"type", "yarn"}})), "factor of the rope scaling is missing");
+  EXPECT_THAT(Invalid(with_rope({{"type", "linear"}, {"factor", 0}})), HasSubstr("factor is 0"));
+  EXPECT_THAT(Invalid(with_rope({{"type", "yarn"}, {"factor", 4}, {"beta_fast", 1}, {"beta_slow", 2}})),
+              HasSubstr("beta_fast is 1; must be at least beta_slow 2"));
+  EXPECT_THAT(Invalid(with_rope("yarn")), HasSubstr("rope_scaling must be an object"));
+}
+
+}  // namespace
+}  // namespace expertd

@@ -1,0 +1,120 @@
+// The promise of design section 3: a row's logits are the same bits whatever the chunks, the company, the threads.
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "tests/unit/models/support/model_harness.h"
+
+namespace expertd {
+namespace {
+
+std::vector<int32_t> Tokens(int count, int seed) {
+  std::vector<int32_t> tokens;
+  for (int i = 0; i < count; ++i) tokens.push_back((7 * i * i + seed * i + 13 * seed) % 96);
+  return tokens;
+}
+
+bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+struct Numbers {
+  DType weights;
+  DType kv;
+  Isa isa;
+};
+
+class SameBitsTest : public testing::TestWithParam<std::tuple<std::string, Numbers>> {
+ protected:
+  SameBitsTest() : model_(LoadForTest(GoldenFolder(std::get<0>(GetParam())), numbers().weights)) {}
+
+  Numbers numbers() const { return std::get<1>(GetParam()); }
+  ModelHarness::Options With(int num_threads, int block_size = 16) const {
+    return {.kv_dtype = numbers().kv, .num_threads = num_threads, .block_size = block_size, .isa_limit = numbers().isa};
+  }
+  std::vector<float> WholePrompt(const std::vector<int32_t>& prompt) const {
+    return ModelHarness(*model_, With(1)).Run(prompt, 1000);
+  }
+
+  const std::unique_ptr<Model> model_;
+};
+
+TEST_P(SameBitsTest, HoweverThePromptIsCut) {
+  const std::vector<int32_t> prompt = Tokens(150, 5);
+  const std::vector<float> whole = WholePrompt(prompt);
+
+  ModelHarness harness(*model_, With(1));
+
+  EXPECT_TRUE(SameBits(harness.Run(prompt, 1), whole));
+  EXPECT_TRUE(SameBits(harness.Run(prompt, 7), whole));
+  EXPECT_TRUE(SameBits(harness.Run(prompt, 64), whole));
+}
+
+TEST_P(SameBitsTest, WithAnyNumberOfThreads) {
+  const std::vector<int32_t> prompt = Tokens(150, 3);
+  const std::vector<float> whole = WholePrompt(prompt);
+
+  EXPECT_TRUE(SameBits(ModelHarness(*model_, With(2)).Run(prompt, 1000), whole));
+  EXPECT_TRUE(SameBits(ModelHarness(*model_, With(5)).Run(prompt, 1000), whole));
+  EXPECT_TRUE(SameBits(ModelHarness(*model_, With(3)).Run(prompt, 11), whole));
+}
+
+TEST_P(SameBitsTest, AmidOtherSequences) {
+  const std::vector<int32_t> prompt = Tokens(40, 9);
+  const std::vector<float> whole = WholePrompt(prompt);
+  ModelHarness harness(*model_, With(2));
+  const int vocab = model_->config().vocab_size;
+  const int first = harness.NewSequence(), ours = harness.NewSequence(), last = harness.NewSequence();
+
+  std::vector<float> logits;
+  for (int begin = 0; begin < 40; begin += 5) {
+    // Neighbours of other lengths, one of them a long prompt at once.
+    const std::vector<int32_t> before = Tokens(begin == 10 ? 90 : 1, begin), after = Tokens(3, begin + 1);
+    const std::vector<float> all = harness.Step(
+        {{first, before}, {ours, {prompt.begin() + begin, prompt.begin() + begin + 5}}, {last, after}});
+    const auto begin_logits = all.begin() + static_cast<int64_t>(before.size()) * vocab;
+    logits.insert(logits.end(), begin_logits, begin_logits + 5 * vocab);
+  }
+
+  EXPECT_TRUE(SameBits(logits, whole));
+}
+
+TEST_P(SameBitsTest, AsOneOfManyThatDecode) {
+  const std::vector<int32_t> prompt = Tokens(24, 2);
+  const std::vector<float> whole = WholePrompt(prompt);
+  ModelHarness harness(*model_, With(2));
+  const int vocab = model_->config().vocab_size;
+  std::vector<int> sequences;
+  for (int i = 0; i < 64; ++i) sequences.push_back(harness.NewSequence());
+
+  std::vector<float> logits;
+  for (int position = 0; position < 24; ++position) {
+    std::vector<ModelHarness::Feed> feeds;
+    for (int i = 0; i < 64; ++i) {
+      feeds.push_back({sequences[i], {i == 33 ? prompt[position] : (i * 5 + position) % 96}});
+    }
+    const std::vector<float> all = harness.Step(feeds);
+    logits.insert(logits.end(), all.begin() + 33 * vocab, all.begin() + 34 * vocab);
+  }
+
+  EXPECT_TRUE(SameBits(logits, whole));
+}
+
+std::string ParamName(const testing::TestParamInfo<SameBitsTest::ParamType>& info) {
+  const Numbers numbers = std::get<1>(info.param);
+  return std::get<0>(info.param) + (numbers.weights == DType::kF32 ? "_f32" : "_bf16") +
+         (numbers.isa == Isa::kScalar ? "_scalar" : numbers.isa == Isa::kAvx2 ? "_avx2" : "_best");
+}
+
+INSTANTIATE_TEST_SUITE_P(All, SameBitsTest,
+                         testing::Combine(testing::ValuesIn(GoldenNames()),
+                                          testing::Values(Numbers{DType::kF32, DType::kF32, Isa::kAvx512},
+                                                          Numbers{DType::kBF16, DType::kBF16, Isa::kAvx512},
+                                                          Numbers{DType::kBF16, DType::kBF16, Isa::kAvx2},
+                                                          Numbers{DType::kF32, DType::kBF16, Isa::kScalar})),
+                         ParamName);
+
+}  // namespace
+}  // namespace expertd
