@@ -195,6 +195,25 @@ TEST(SelectionTest, TopPBreaksTiesByTheLowestId) {
   EXPECT_THAT(Keep({2, 2, 2, 2}, params), ElementsAre(0, 1));
 }
 
+// One likely token and thousands of about 30 units of mass each, some of which the largest top_p below 1 needs.
+TEST(SelectionTest, NucleusReachesTokensOfAlmostNoMass) {
+  SamplingParams params;
+  params.top_p = std::nextafter(1.0f, 0.0f);
+  std::vector<float> row(5003);
+  for (int i = 0; i < 5003; ++i) row[i] = -24.3f - 0.00001f * static_cast<float>(i % 97);
+  row[1234] = 0.0f;
+  uint64_t expected_mass = 0;
+  const std::vector<int32_t> expected = KeepBySorting(row, params, &expected_mass);
+  SamplerScratch scratch;
+
+  const Selection selection = Select(row, params, scratch);
+
+  EXPECT_GT(expected.size(), 1000u);
+  EXPECT_LT(expected.size(), 4500u);
+  EXPECT_EQ(selection.total_mass, expected_mass);
+  EXPECT_EQ(KeptTokens(row, selection), expected);
+}
+
 TEST(SelectionTest, TinyTopPKeepsOneToken) {
   SamplingParams params;
   params.top_p = 1e-30f;
