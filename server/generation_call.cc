@@ -1,0 +1,174 @@
+#include "server/generation_call.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "engine/base/log.h"
+#include "engine/base/status_macros.h"
+#include "engine/base/strings.h"
+#include "engine/request/errors.h"
+#include "server/status.h"
+#include "server/time.h"
+
+namespace expertd {
+namespace {
+
+// Prompts above this take a worker that others can do without.
+constexpr size_t kLargeRequestBytes = 256 << 10;
+constexpr size_t kMaxRequestIdBytes = 128;
+
+// Whether `id` may be a request's id; a proxy's x-request-id need not be one.
+bool IsRequestId(std::string_view id) {
+  const auto allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+           c == ':' || c == '-';
+  };
+  return !id.empty() && id.size() <= kMaxRequestIdBytes && std::all_of(id.begin(), id.end(), allowed);
+}
+
+}  // namespace
+
+void GenerationRegistry::Add(GenerationCall* call) {
+  absl::MutexLock lock(&mutex_);
+  calls_.insert(call);
+}
+
+void GenerationRegistry::Remove(GenerationCall* call) {
+  absl::MutexLock lock(&mutex_);
+  calls_.erase(call);
+}
+
+void GenerationRegistry::AbortAll(const absl::Status& status) {
+  absl::MutexLock lock(&mutex_);
+  for (GenerationCall* call : calls_) call->AbortWith(status);
+}
+
+bool GenerationRegistry::WaitUntilEmpty(absl::Duration timeout) {
+  absl::MutexLock lock(&mutex_);
+  return mutex_.AwaitWithTimeout(absl::Condition(
+                                     +[](std::unordered_set<GenerationCall*>* calls) { return calls->empty(); },
+                                     &calls_),
+                                 timeout);
+}
+
+GenerationCall::GenerationCall(const GenerationEnvironment& environment, grpc::CallbackServerContext* context,
+                               const v1::GenerateRequest* request, CallGate::Ticket ticket)
+    : environment_(environment),
+      context_(context),
+      request_(request),
+      deadline_(FromDeadline(context->deadline())),
+      metadata_request_id_(FindMetadata(*context, "x-request-id")),
+      ticket_(std::move(ticket)) {}
+
+void GenerationCall::Start() {
+  self_ = shared_from_this();
+  environment_.registry.Add(this);
+  const auto size = request_->ByteSizeLong() > kLargeRequestBytes ? WorkerPool::JobSize::kLarge
+                                                                  : WorkerPool::JobSize::kSmall;
+  environment_.workers.Post(size, [self = self_]() mutable { std::exchange(self, nullptr)->Admit(); });
+}
+
+void GenerationCall::Release() {
+  environment_.registry.Remove(this);
+  // The engine may hold the stream a while longer; it must not wake anybody any more.
+  if (admission_.stream != nullptr) admission_.stream->SetReadyCallback(nullptr);
+  std::shared_ptr<GenerationCall> self = std::move(self_);
+}
+
+void GenerationCall::Admit() {
+  absl::Status status = CatchAll([this] { return TryAdmit(); });
+  if (!status.ok()) return OnRefused(status);
+  {
+    absl::MutexLock lock(&mutex_);
+    is_submitted_ = true;
+    if (abort_status_.has_value()) admission_.engine->Abort(admission_.request->id(), *abort_status_);
+  }
+  OnAdmitted();
+}
+
+absl::StatusOr<ConvertedRequest> GenerationCall::Convert(const EngineInfo& info) {
+  RETURN_IF_ERROR(CheckModelName(request_->model(), info.model_name));
+  ASSIGN_OR_RETURN(ConvertedRequest converted, ToRequestSpec(*request_));
+  if (converted.spec.id.empty() && !metadata_request_id_.empty()) {
+    if (IsRequestId(metadata_request_id_)) {
+      converted.spec.id = metadata_request_id_;
+    } else {
+      v1::Warning warning;
+      warning.set_field("x-request-id");
+      warning.set_message("not 1..128 characters of [A-Za-z0-9._:-]; the server made another id");
+      converted.warnings.push_back(std::move(warning));
+    }
+  }
+  converted.spec.scheduling.deadline = deadline_;
+  return converted;
+}
+
+absl::Status GenerationCall::TryAdmit() {
+  // An id that is the caller's own comes back even when the request is refused.
+  const std::string& wanted_id = request_->request_id().empty() ? metadata_request_id_ : request_->request_id();
+  if (IsRequestId(wanted_id)) context_->AddInitialMetadata("x-request-id", wanted_id);
+  {
+    absl::MutexLock lock(&mutex_);
+    if (abort_status_.has_value()) return *abort_status_;
+  }
+  const absl::Time start = absl::Now();
+  ASSIGN_OR_RETURN(Engine * engine, environment_.state.engine_for_new_request());
+  ASSIGN_OR_RETURN(ConvertedRequest converted, Convert(engine->info()));
+  ASSIGN_OR_RETURN(admission_.request, Request::Create(std::move(converted.spec), engine->request_limits()));
+  if (!IsRequestId(wanted_id)) context_->AddInitialMetadata("x-request-id", admission_.request->id());
+  ASSIGN_OR_RETURN(admission_.stream, engine->Submit(admission_.request));
+  admission_.engine = engine;
+  admission_.answer = converted.answer;
+  admission_.warnings = std::move(converted.warnings);
+  admission_.create_time = absl::Now();
+  admission_.tokenize_time = admission_.create_time - start;
+  admission_.tokenizer = engine->tokenizer();
+  // A weak hold: the stream may outlive the call in the engine, and the call must not outlive itself in the stream.
+  admission_.stream->SetReadyCallback([weak = weak_from_this(), &dispatcher = environment_.dispatcher] {
+    if (std::shared_ptr<GenerationCall> call = weak.lock()) dispatcher.Post(std::move(call));
+  });
+  return absl::OkStatus();
+}
+
+void GenerationCall::AbortWith(const absl::Status& status) {
+  absl::MutexLock lock(&mutex_);
+  if (has_ended_ || abort_status_.has_value()) return;
+  abort_status_ = status;
+  // A request that has ended may have passed its id on to a new one.
+  if (is_submitted_ && !admission_.stream->ended()) admission_.engine->Abort(admission_.request->id(), status);
+}
+
+absl::Status GenerationCall::abort_status() {
+  absl::MutexLock lock(&mutex_);
+  return abort_status_.value_or(absl::CancelledError("the caller cancelled"));
+}
+
+void GenerationCall::HandleCancel() {
+  if (absl::Now() >= deadline_) {
+    AbortWith(MakeError(absl::StatusCode::kDeadlineExceeded, "the call's deadline passed",
+                        {.reason = std::string(error_reason::kDeadline)}));
+  } else {
+    AbortWith(MakeError(absl::StatusCode::kCancelled, "the caller cancelled",
+                        {.reason = std::string(error_reason::kClientCancelled)}));
+  }
+}
+
+void GenerationCall::NoteEnd(const absl::Status& status) {
+  absl::MutexLock lock(&mutex_);
+  if (has_ended_) return;
+  has_ended_ = true;
+  ticket_.set_status(status);
+  if (!environment_.config.log_requests) return;
+  LogInfo("generation_ended",
+          {{"request_id", admission_.request == nullptr ? request_->request_id() : admission_.request->id()},
+           {"user", request_->user()},
+           {"code", absl::StatusCodeToString(status.code())},
+           {"reason", ErrorReasonOf(status)},
+           {"prompt_tokens", num_prompt_tokens_},
+           {"output_tokens", num_output_tokens_},
+           {"seconds", absl::ToDoubleSeconds(absl::Now() - ticket_.start())}});
+}
+
+}  // namespace expertd
