@@ -1,4 +1,5 @@
 // Matrix products: the bits of the reference, for every shape, type, split and company.
+#include <algorithm>
 #include <limits>
 #include <thread>
 #include <vector>
@@ -8,7 +9,7 @@
 namespace expertd {
 namespace {
 
-constexpr int kRowCounts[] = {1, 2, 3, 4, 5, 8, 12, 13, 15, 17, 31, 33, 64};
+constexpr int kRowCounts[] = {1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 15, 17, 31, 33, 64};
 constexpr int kSizes[] = {1, 7, 31, 33, 80, 100, 192, 513};
 constexpr float kUntouched = 12345.0f;
 
@@ -45,23 +46,24 @@ void ExpectReferenceBits(const Kernels& kernels, int num_rows, DType stored) {
   for (int rows : kSizes) {
     for (int cols : kSizes) {
       const Product p = MakeProduct(num_rows, rows, cols, stored);
-      for (const float* bias : {static_cast<const float*>(nullptr), p.bias.data()}) {
-        const std::vector<float> expected = Multiply(Reference(), p, bias);
+      const float* bias = (rows + cols) % 2 == 0 ? p.bias.data() : nullptr;
+      const std::vector<float> expected = Multiply(Reference(), p, bias);
 
-        const std::vector<float> actual = Multiply(kernels, p, bias);
+      const std::vector<float> actual = Multiply(kernels, p, bias);
 
-        ASSERT_EQ(FirstDifference(actual, expected), -1)
-            << num_rows << " rows, weight " << rows << " x " << cols << " " << DTypeName(stored);
-      }
+      ASSERT_EQ(FirstDifference(actual, expected), -1)
+          << num_rows << " rows, weight " << rows << " x " << cols << " " << DTypeName(stored);
     }
   }
 }
 
 TEST_P(MatmulTest, HasTheBitsOfTheReferenceWithFloatWeights) {
+  if (GetParam() == Isa::kScalar) GTEST_SKIP() << "this is the reference";
   for (int num_rows : kRowCounts) ExpectReferenceBits(kernels(), num_rows, DType::kF32);
 }
 
 TEST_P(MatmulTest, HasTheBitsOfTheReferenceWithBf16Weights) {
+  if (GetParam() == Isa::kScalar) GTEST_SKIP() << "this is the reference";
   for (int num_rows : kRowCounts) ExpectReferenceBits(kernels(), num_rows, DType::kBF16);
 }
 
@@ -79,10 +81,10 @@ TEST_P(MatmulTest, ComputesASmallProductByHand) {
 
 TEST_P(MatmulTest, GivesARowTheSameBitsAloneAndInAnyBatch) {
   for (DType stored : {DType::kF32, DType::kBF16}) {
-    const Product p = MakeProduct(64, 200, 700, stored);
+    const Product p = MakeProduct(120, 100, 900, stored);
     const std::vector<float> whole = Multiply(kernels(), p, p.bias.data());
 
-    for (int batch = 1; batch <= 30; ++batch) {
+    for (int batch : {1, 2, 3, 4, 5, 7, 11, 13, 16, 23, 30, 64, 97}) {
       std::vector<float> y(p.num_rows * p.y_stride, kUntouched);
       for (int row = 0; row < p.num_rows; row += batch) {
         kernels().matmul(p.x.data() + row * p.x_stride, p.x_stride, std::min(batch, p.num_rows - row), p.weights,
@@ -96,7 +98,7 @@ TEST_P(MatmulTest, GivesARowTheSameBitsAloneAndInAnyBatch) {
 
 TEST_P(MatmulTest, GivesTheSameBitsForAnySplitOfColumns) {
   for (int num_rows : {1, 2, 3, 4, 7, 40}) {
-    const Product p = MakeProduct(num_rows, 333, 600, DType::kBF16);
+    const Product p = MakeProduct(num_rows, 333, 500, DType::kBF16);
     const std::vector<float> whole = Multiply(kernels(), p, p.bias.data());
 
     for (int split = kPanelColumns; split < p.rows; split += kPanelColumns) {

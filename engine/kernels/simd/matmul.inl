@@ -5,23 +5,14 @@
 //  - up to kFewRows rows (decoding alone or nearly): tiles span several panels, because a chain advances once per FMA
 //    latency (4 cycles) and two FMAs start per cycle, so that 8 chains are wanted; x is read in place, k goes from end
 //    to end, and the time is that of streaming the weights;
-//  - more rows: tiles of up to kTileRows rows on two vectors of one panel. k goes in blocks, whose x is first copied
-//    next to each other (rows a power of two apart would fall into one set of the cache), and panels in chunks, whose
-//    block stays in the second-level cache for all rows. Sums wait in y between blocks, which keeps their bits.
+//  - more rows: groups of up to kGroupRows rows in tiles of up to kTileRows rows and two vectors of one panel. k goes in
+//    blocks. The block of x of a group is copied once (rows of x a power of two apart would fall into one set of the
+//    cache) and stays in the second-level cache for all panels; the block of a panel stays in the first-level cache for
+//    all tiles of the group, while the next panel's comes in. Sums wait in y between blocks, which keeps their bits.
 
-constexpr int kVecsPerPanel = kPanelColumns / kLanes;
-constexpr int kFewRows = 4;
-
-#if defined(__AVX512F__)
-constexpr int kTileRows = 12;   // x 2 vectors = 24 of 32 registers; the rest hold weights, a mask and x
-constexpr int kTileVecs = 2;
-#else
-constexpr int kTileRows = 6;    // x 2 vectors = 12 of 16 registers
-constexpr int kTileVecs = 2;
-#endif
-constexpr int kBlockInputs = 256;                    // x of a tile: 12 KiB; a panel's block: 16 or 32 KiB
-constexpr int64_t kChunkBytes = int64_t{256} << 10;  // of weights: half of a small second-level cache
-constexpr int kPrefetchBytes = 1024;                 // ahead in the stream of weights
+constexpr int kBlockInputs = 384;     // x of a tile: at most 18 KiB; the block of a panel: 24 or 48 KiB
+constexpr int kGroupRows = 96;        // x of a group: 144 KiB
+constexpr int kPrefetchBytes = 2048;  // ahead in a stream of weights that goes from end to end
 
 struct Tile {
   const float* x;
@@ -29,24 +20,34 @@ struct Tile {
   const std::byte* weights;  // the first vector of the first panel at the first input
   int64_t panel_bytes;
   int num_inputs;
+  const std::byte* ahead;  // weights to fetch on the way, ahead_step bytes per step of the layout
+  int64_t ahead_step;
   const float* start;  // the sums so far, or bias; null: zeros
   int64_t start_stride;
   float* y;
   int64_t y_stride;
 };
 
-// Inputs per step of the packed layout, and the factors of one step: Factor(i, ...) of input i for one vector of columns.
+// The two layouts. A step of kInputs inputs is one row of a panel; Factor is the weight of one of them for one vector of
+// columns. Two vectors of kTileRows rows are as many sums as registers allow beside weights and x: 24 of 32, 12 of 16, and
+// 10 where a mask takes one and compilers start to spill.
 struct F32Weights {
   static constexpr int kInputs = 1;
+  static constexpr int kFewRows = kLanes == 16 ? 4 : 3;
+  static constexpr int kTileRows = kLanes == 16 ? 12 : 6;
   static EXPERTD_INLINE Vec Factor(int, const std::byte* from) { return Load(reinterpret_cast<const float*>(from)); }
 };
 struct BF16Weights {
   static constexpr int kInputs = 2;
+  static constexpr int kFewRows = kLanes == 16 ? 4 : 2;
+  static constexpr int kTileRows = kLanes == 16 ? 12 : 5;
   static EXPERTD_INLINE Vec Factor(int input, const std::byte* from) {
     return input == 0 ? EvenOfPairs(LoadBits(from)) : OddOfPairs(LoadBits(from));
   }
 };
 
+constexpr int kMaxTileRows = F32Weights::kTileRows;
+constexpr int kMaxTileFloats = Larger(kMaxTileRows * 2 * kLanes, 4 * 2 * kPanelColumns);
 constexpr int kVecBytes = kLanes * 4;
 constexpr int kStepBytes = kPanelColumns * 4;  // of one panel, for either type
 
@@ -58,22 +59,42 @@ struct Sums {
   // One input of a step for all sums.
   template <int kInput>
   EXPERTD_INLINE void Advance(const Tile& tile, const float* x, int64_t x_stride, const std::byte* weights) {
-    Vec factor[kPanels][kVecs];
+    if constexpr (kRows <= 4) {  // where all inputs fit beside the sums
+      AdvanceByColumn<kInput>(tile, x, x_stride, weights);
+    } else {
+      AdvanceByRow<kInput>(tile, x, x_stride, weights);
+    }
+  }
+
+  // Registers: the sums, kRows inputs and one factor.
+  template <int kInput>
+  EXPERTD_INLINE void AdvanceByColumn(const Tile& tile, const float* x, int64_t x_stride, const std::byte* weights) {
+    Vec value[kRows];
+#pragma GCC unroll 16
+    for (int row = 0; row < kRows; ++row) value[row] = Broadcast(x[row * x_stride + kInput]);
 #pragma GCC unroll 16
     for (int panel = 0; panel < kPanels; ++panel) {
 #pragma GCC unroll 16
       for (int v = 0; v < kVecs; ++v) {
-        factor[panel][v] = Weights::Factor(kInput, weights + panel * tile.panel_bytes + v * kVecBytes);
+        const Vec factor = Weights::Factor(kInput, weights + panel * tile.panel_bytes + v * kVecBytes);
+#pragma GCC unroll 16
+        for (int row = 0; row < kRows; ++row) sum[row][panel][v] = MulAdd(value[row], factor, sum[row][panel][v]);
       }
     }
+  }
+
+  // Registers: the sums, one input and the factors of one panel's vectors.
+  template <int kInput>
+  EXPERTD_INLINE void AdvanceByRow(const Tile&, const float* x, int64_t x_stride, const std::byte* weights) {
+    static_assert(kPanels == 1);
+    Vec factor[kVecs];
+#pragma GCC unroll 16
+    for (int v = 0; v < kVecs; ++v) factor[v] = Weights::Factor(kInput, weights + v * kVecBytes);
 #pragma GCC unroll 16
     for (int row = 0; row < kRows; ++row) {
       const Vec value = Broadcast(x[row * x_stride + kInput]);
 #pragma GCC unroll 16
-      for (int panel = 0; panel < kPanels; ++panel) {
-#pragma GCC unroll 16
-        for (int v = 0; v < kVecs; ++v) sum[row][panel][v] = MulAdd(value, factor[panel][v], sum[row][panel][v]);
-      }
+      for (int v = 0; v < kVecs; ++v) sum[row][0][v] = MulAdd(value, factor[v], sum[row][0][v]);
     }
   }
 };
@@ -96,13 +117,29 @@ void ComputeTile(const Tile& tile) {
   const int64_t x_stride = kPackedRows ? kBlockInputs : tile.x_stride;
   const float* x = tile.x;
   const std::byte* weights = tile.weights;
+  const std::byte* ahead = tile.ahead;
+  if constexpr (kPackedRows) {  // the sums of the next tile
+#pragma GCC unroll 16
+    for (int row = 0; row < kRows; ++row) {
+      const float* next = tile.y + (row + kRows) * tile.y_stride;
+#pragma GCC unroll 16
+      for (int i = 0; i < kVecs * kLanes; i += 16) __builtin_prefetch(next + i);
+    }
+  }
   int k = 0;
   for (; k + Weights::kInputs <= tile.num_inputs; k += Weights::kInputs) {
+    if constexpr (kPackedRows) {
+      __builtin_prefetch(ahead, 0, 2);
+      if constexpr (kVecs * kVecBytes > 64) __builtin_prefetch(ahead + 64, 0, 2);
+      ahead += tile.ahead_step;
+    } else {
 #pragma GCC unroll 16
-    for (int panel = 0; panel < kPanels; ++panel) {
-      const std::byte* ahead = weights + panel * tile.panel_bytes + kPrefetchBytes;
+      for (int panel = 0; panel < kPanels; ++panel) {
 #pragma GCC unroll 16
-      for (int line = 0; line < kVecs * kVecBytes; line += 64) __builtin_prefetch(ahead + line);
+        for (int line = 0; line < kVecs * kVecBytes; line += 64) {
+          __builtin_prefetch(weights + panel * tile.panel_bytes + kPrefetchBytes + line);
+        }
+      }
     }
     sums.template Advance<0>(tile, x, x_stride, weights);
     if constexpr (Weights::kInputs == 2) sums.template Advance<1>(tile, x, x_stride, weights);
@@ -138,9 +175,9 @@ constexpr TileShape Shape() {
   return {ComputeTile<Weights, kRows, kPanels, kVecs, kPackedRows>, kPanels * kVecs * kLanes};
 }
 
-// [rows - 1], for up to kFewRows rows of x in place.
+// [rows - 1], for x in place.
 template <typename Weights>
-constexpr TileShapes kFewRowsShapes[kFewRows] = {
+constexpr TileShapes kInPlaceShapes[4] = {
 #if defined(__AVX512F__)
     {{Shape<Weights, 1, 4, 2, false>(), Shape<Weights, 1, 2, 2, false>(), Shape<Weights, 1, 1, 2, false>()}},
     {{Shape<Weights, 2, 4, 2, false>(), Shape<Weights, 2, 2, 2, false>(), Shape<Weights, 2, 1, 2, false>()}},
@@ -150,20 +187,19 @@ constexpr TileShapes kFewRowsShapes[kFewRows] = {
     {{Shape<Weights, 1, 2, 4, false>(), Shape<Weights, 1, 1, 4, false>()}},
     {{Shape<Weights, 2, 1, 4, false>()}},
     {{Shape<Weights, 3, 1, 4, false>()}},
-    {{Shape<Weights, 4, 1, 2, false>()}},
 #endif
 };
 
-// [rows - kFewestTileRows], for tiles of a block of x: rows are spread evenly over tiles, so none has fewer.
-constexpr int kFewestTileRows = Smaller(kFewRows + 1, (kTileRows + 1) / 2);
+// [rows - kFewestTileRows], for x copied to a block. Rows are spread evenly over tiles, so that none has fewer.
+constexpr int kFewestTileRows = kLanes == 16 ? 5 : 3;
 template <typename Weights>
-constexpr TileShapes kTileShapes[kTileRows - kFewestTileRows + 1] = {
+constexpr TileShapes kPackedShapes[kMaxTileRows - kFewestTileRows + 1] = {
 #if defined(__AVX512F__)
     {{Shape<Weights, 5, 1, 2, true>()}},  {{Shape<Weights, 6, 1, 2, true>()}},  {{Shape<Weights, 7, 1, 2, true>()}},
     {{Shape<Weights, 8, 1, 2, true>()}},  {{Shape<Weights, 9, 1, 2, true>()}},  {{Shape<Weights, 10, 1, 2, true>()}},
     {{Shape<Weights, 11, 1, 2, true>()}}, {{Shape<Weights, 12, 1, 2, true>()}},
 #else
-    {{Shape<Weights, 3, 1, 4, true>()}},
+    {{Shape<Weights, 3, 1, Weights::kInputs == 1 ? 4 : 2, true>()}},
     {{Shape<Weights, 4, 1, 2, true>()}},
     {{Shape<Weights, 5, 1, 2, true>()}},
     {{Shape<Weights, 6, 1, 2, true>()}},
@@ -172,8 +208,7 @@ constexpr TileShapes kTileShapes[kTileRows - kFewestTileRows + 1] = {
 
 // A tile that reaches beyond the last column: through a buffer, so that y is neither read nor written there.
 void ComputePartialTile(const Tile& tile, const TileShape& shape, int num_rows, int num_columns) {
-  constexpr int kFloats = Larger(kTileRows * kTileVecs * kLanes, 4 * 4 * kPanelColumns);
-  alignas(64) float buffer[kFloats] = {};
+  alignas(64) float buffer[kMaxTileFloats] = {};
   for (int row = 0; row < num_rows && tile.start != nullptr; ++row) {
     for (int i = 0; i < num_columns; ++i) buffer[row * shape.columns + i] = tile.start[row * tile.start_stride + i];
   }
@@ -195,7 +230,9 @@ void ComputeColumns(const Tile& first, const TileShapes& shapes, int num_rows, i
     const TileShape* shape = shapes.shape;
     while (column + shape->columns > panel_end) ++shape;  // the narrowest fits into a panel
     Tile tile = first;
-    tile.weights += column / kPanelColumns * first.panel_bytes + column % kPanelColumns * 4;
+    const int64_t offset = column / kPanelColumns * first.panel_bytes + column % kPanelColumns * 4;
+    tile.weights += offset;
+    tile.ahead += column % kPanelColumns * 4;
     if (tile.start != nullptr) tile.start += column;
     tile.y += column;
     if (column + shape->columns <= column_end) {
@@ -218,33 +255,69 @@ void CopyBlock(const float* x, int64_t x_stride, int num_rows, int num_inputs, f
   }
 }
 
+// Where the `index`-th of `num_parts` nearly equal parts of `size` begins.
+constexpr int PartBegin(int size, int num_parts, int index) {
+  return static_cast<int>(int64_t{size} * index / num_parts);
+}
+
+// One block of k for the rows of a group, copied to `tile.x`, and all columns. `first` is the tile of the first row at
+// column 0 of the matrix; `wrap` is what follows in time after the last panel's block.
+template <typename Weights>
+void ComputeBlock(const Tile& first, int num_rows, int column_begin, int column_end, const std::byte* wrap) {
+  const int num_tiles = (num_rows + Weights::kTileRows - 1) / Weights::kTileRows;
+  const int num_steps = (first.num_inputs + Weights::kInputs - 1) / Weights::kInputs;
+  Tile tile = first;
+  tile.ahead_step = kStepBytes / num_tiles;
+  for (int column = column_begin; column < column_end; column += kPanelColumns) {
+    const int next_column = Smaller(column + kPanelColumns, column_end);
+    // Each tile fetches its share of the panel that comes next.
+    const std::byte* next =
+        next_column < column_end ? first.weights + next_column / kPanelColumns * first.panel_bytes : wrap;
+    for (int i = 0; i < num_tiles; ++i) {
+      const int row = PartBegin(num_rows, num_tiles, i);
+      const int tile_rows = PartBegin(num_rows, num_tiles, i + 1) - row;
+      tile.x = first.x + row * kBlockInputs;
+      tile.y = first.y + row * first.y_stride;
+      if (first.start_stride != 0) tile.start = first.start + row * first.start_stride;
+      tile.ahead = next + i * tile.ahead_step * num_steps;
+      ComputeColumns(tile, kPackedShapes<Weights>[tile_rows - kFewestTileRows], tile_rows, column, next_column);
+    }
+  }
+}
+
 template <typename Weights>
 void ComputeManyRows(const Tile& all, int num_rows, int column_begin, int column_end) {
-  alignas(64) float x_block[kTileRows * kBlockInputs];
-  const int num_tiles = (num_rows + kTileRows - 1) / kTileRows;
+  alignas(64) float x_block[kGroupRows * kBlockInputs];
+  const int num_groups = (num_rows + kGroupRows - 1) / kGroupRows;
   const int num_blocks = (all.num_inputs + kBlockInputs - 1) / kBlockInputs;
   const int block_inputs = RoundUp((all.num_inputs + num_blocks - 1) / num_blocks, 2);
-  constexpr int kChunkColumns = kChunkBytes / (kBlockInputs * (kStepBytes / kPanelColumns / Weights::kInputs));
-  const int chunk_columns = num_tiles == 1 ? column_end - column_begin : kChunkColumns;
-  for (int chunk = column_begin; chunk < column_end; chunk += chunk_columns) {
-    const int chunk_end = Smaller(chunk + chunk_columns, column_end);
+  const int64_t block_bytes = int64_t{block_inputs / Weights::kInputs} * kStepBytes;
+  const int64_t first_panel = column_begin / kPanelColumns * all.panel_bytes;
+  for (int group = 0; group < num_groups; ++group) {
+    const int row = PartBegin(num_rows, num_groups, group);
+    const int group_rows = PartBegin(num_rows, num_groups, group + 1) - row;
+    Tile tile = all;
+    tile.x = x_block;
+    tile.y = all.y + row * all.y_stride;
     for (int k = 0; k < all.num_inputs; k += block_inputs) {
-      Tile tile = all;
       tile.num_inputs = Smaller(block_inputs, all.num_inputs - k);
-      tile.weights = all.weights + int64_t{k / Weights::kInputs} * kStepBytes;
-      tile.x = x_block;
-      for (int i = 0; i < num_tiles; ++i) {
-        const int row = static_cast<int>(int64_t{num_rows} * i / num_tiles);
-        const int tile_rows = static_cast<int>(int64_t{num_rows} * (i + 1) / num_tiles) - row;
-        CopyBlock(all.x + row * all.x_stride + k, all.x_stride, tile_rows, tile.num_inputs, x_block);
-        tile.y = all.y + row * all.y_stride;
-        if (k > 0) {
-          tile.start = tile.y;
-          tile.start_stride = all.y_stride;
-        }
-        ComputeColumns(tile, kTileShapes<Weights>[tile_rows - kFewestTileRows], tile_rows, chunk, chunk_end);
-      }
+      CopyBlock(all.x + row * all.x_stride + k, all.x_stride, group_rows, tile.num_inputs, x_block);
+      const bool is_last = k + block_inputs >= all.num_inputs;
+      const std::byte* next_block = is_last ? all.weights : tile.weights + block_bytes;
+      ComputeBlock<Weights>(tile, group_rows, column_begin, column_end, next_block + first_panel);
+      tile.weights += block_bytes;
+      tile.start = tile.y;
+      tile.start_stride = all.y_stride;
     }
+  }
+}
+
+template <typename Weights>
+void ComputeRows(const Tile& all, int num_rows, int column_begin, int column_end) {
+  if (num_rows <= Weights::kFewRows) {
+    ComputeColumns(all, kInPlaceShapes<Weights>[num_rows - 1], num_rows, column_begin, column_end);
+  } else {
+    ComputeManyRows<Weights>(all, num_rows, column_begin, column_end);
   }
 }
 
@@ -257,16 +330,12 @@ void Matmul(const float* x, int64_t x_stride, int num_rows, const WeightMatrix& 
                     .weights = w.panels,
                     .panel_bytes = w.panel_bytes,
                     .num_inputs = w.cols,
+                    .ahead = w.panels,
+                    .ahead_step = 0,
                     .start = bias,
                     .start_stride = 0,
                     .y = y,
                     .y_stride = y_stride};
-  const bool is_f32 = w.dtype == DType::kF32;
-  if (num_rows > kFewRows) {
-    const auto compute = is_f32 ? ComputeManyRows<F32Weights> : ComputeManyRows<BF16Weights>;
-    compute(all, num_rows, column_begin, column_end);
-  } else {
-    const TileShapes* shapes = is_f32 ? kFewRowsShapes<F32Weights> : kFewRowsShapes<BF16Weights>;
-    ComputeColumns(all, shapes[num_rows - 1], num_rows, column_begin, column_end);
-  }
+  const auto compute = w.dtype == DType::kF32 ? ComputeRows<F32Weights> : ComputeRows<BF16Weights>;
+  compute(all, num_rows, column_begin, column_end);
 }

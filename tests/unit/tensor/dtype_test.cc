@@ -1,0 +1,40 @@
+#include "engine/tensor/dtype.h"
+
+#include <cmath>
+#include <limits>
+
+#include <gtest/gtest.h>
+
+namespace expertd {
+namespace {
+
+TEST(DTypeTest, HasNamesAndSizes) {
+  EXPECT_EQ(DTypeName(DType::kF32), "f32");
+  EXPECT_EQ(DTypeName(DType::kF16), "f16");
+  EXPECT_EQ(DTypeName(DType::kBF16), "bf16");
+  EXPECT_EQ(DTypeBytes(DType::kF32), 4);
+  EXPECT_EQ(DTypeBytes(DType::kF16), 2);
+}
+
+TEST(DTypeTest, ConvertsHalfPrecisionExactly) {
+  EXPECT_EQ(HalfToFloat(0x0000), 0.0f);
+  EXPECT_TRUE(std::signbit(HalfToFloat(0x8000)));
+  EXPECT_EQ(HalfToFloat(0x3555), 0.333251953125f);
+  EXPECT_EQ(HalfToFloat(0xfbff), -65504.0f);
+  EXPECT_EQ(HalfToFloat(0x03ff), 0x3ffp-24f);  // the largest subnormal
+  EXPECT_EQ(HalfToFloat(0x0400), 0x1p-14f);    // the smallest normal
+  EXPECT_EQ(HalfToFloat(0xfc00), -std::numeric_limits<float>::infinity());
+  EXPECT_TRUE(std::isnan(HalfToFloat(0x7e01)));
+}
+
+TEST(DTypeTest, RoundsToBf16AndKeepsNan) {
+  EXPECT_EQ(ToBFloat16(1.0f).bits, 0x3f80);
+  EXPECT_EQ(ToBFloat16(-0.0f).bits, 0x8000);
+  EXPECT_EQ(ToBFloat16(0x1.01p0f).bits, 0x3f80);     // a tie: to even
+  EXPECT_EQ(ToBFloat16(0x1.010002p0f).bits, 0x3f81);  // above it
+  EXPECT_EQ(ToBFloat16(std::numeric_limits<float>::max()).bits, 0x7f80);
+  EXPECT_TRUE(std::isnan(ToFloat(ToBFloat16(std::bit_cast<float>(0x7f800001u)))));
+}
+
+}  // namespace
+}  // namespace expertd

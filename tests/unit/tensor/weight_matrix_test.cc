@@ -1,0 +1,161 @@
+#include "engine/tensor/weight_matrix.h"
+
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace expertd {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+std::vector<float> Row(const WeightMatrix& matrix, int row) {
+  std::vector<float> values(matrix.cols());
+  matrix.CopyRow(row, values.data());
+  return values;
+}
+
+// Element (row, k) is 1000 * row + k; exact in every type up to 2048.
+std::vector<float> Numbered(int rows, int cols, int first_row = 0) {
+  std::vector<float> values;
+  for (int row = 0; row < rows; ++row) {
+    for (int k = 0; k < cols; ++k) values.push_back(static_cast<float>(1000 * (first_row + row) + k));
+  }
+  return values;
+}
+
+TEST(WeightMatrixTest, GivesBackTheRowsThatWerePacked) {
+  const std::vector<float> source = Numbered(70, 37);
+
+  const auto matrix = WeightMatrix::Pack(source.data(), DType::kF32, 70, 37, DType::kF32);
+
+  ASSERT_TRUE(matrix.ok()) << matrix.status();
+  EXPECT_EQ(matrix->rows(), 70);
+  EXPECT_EQ(matrix->cols(), 37);
+  EXPECT_EQ(matrix->dtype(), DType::kF32);
+  EXPECT_EQ(matrix->num_panels(), 3);
+  EXPECT_EQ(matrix->size_bytes(), 3 * 37 * 32 * 4);
+  for (int row = 0; row < 70; ++row) {
+    EXPECT_EQ(Row(*matrix, row), std::vector<float>(source.begin() + row * 37, source.begin() + (row + 1) * 37));
+  }
+}
+
+TEST(WeightMatrixTest, StoresBf16RoundedToNearestEven) {
+  const float source[] = {1.0f, 1.00390625f, 1.01171875f, -2.5f, 3.4e38f};
+
+  const auto matrix = WeightMatrix::Pack(source, DType::kF32, 1, 5, DType::kBF16);
+
+  ASSERT_TRUE(matrix.ok()) << matrix.status();
+  EXPECT_EQ(matrix->size_bytes(), 6 * 32 * 2);  // an odd last input has a partner of zeros
+  // 1 + 1/256 and 1 + 3/256 lie between multiples of 1/128: each goes to the even one. 3.4e38 is beyond the largest.
+  EXPECT_THAT(Row(*matrix, 0), ElementsAre(1.0f, 1.0f, 1.015625f, -2.5f, std::numeric_limits<float>::infinity()));
+}
+
+TEST(WeightMatrixTest, TakesHalfPrecisionSources) {
+  const uint16_t source[] = {0x3c00, 0xc000, 0x7bff, 0x0001, 0x8000, 0x7c00};
+
+  const auto matrix = WeightMatrix::Pack(source, DType::kF16, 2, 3, DType::kF32);
+
+  ASSERT_TRUE(matrix.ok()) << matrix.status();
+  EXPECT_THAT(Row(*matrix, 0), ElementsAre(1.0f, -2.0f, 65504.0f));
+  EXPECT_THAT(Row(*matrix, 1), ElementsAre(0x1p-24f, -0.0f, std::numeric_limits<float>::infinity()));
+}
+
+TEST(WeightMatrixTest, KeepsTheBitsOfBf16Sources) {
+  const uint16_t source[] = {0x3f80, 0x4049, 0xff80, 0x7fc1};
+
+  const auto matrix = WeightMatrix::Pack(source, DType::kBF16, 1, 4, DType::kBF16);
+
+  ASSERT_TRUE(matrix.ok()) << matrix.status();
+  const std::vector<float> row = Row(*matrix, 0);
+  for (int k = 0; k < 4; ++k) EXPECT_EQ(ToBFloat16(row[k]).bits, source[k]) << k;
+}
+
+TEST(WeightMatrixTest, LaysOutPanelsAsItsHeaderSays) {
+  const std::vector<float> source = Numbered(40, 3);
+  const auto f32 = WeightMatrix::Pack(source.data(), DType::kF32, 40, 3, DType::kF32);
+  const auto bf16 = WeightMatrix::Pack(source.data(), DType::kF32, 2, 3, DType::kBF16);
+  ASSERT_TRUE(f32.ok() && bf16.ok());
+
+  const PackedWeights wide = f32->packed();
+  const PackedWeights pairs = bf16->packed();
+
+  const auto* second_panel = reinterpret_cast<const float*>(wide.panels + wide.panel_bytes);
+  EXPECT_EQ(second_panel[2 * 32 + 5], 37002.0f);
+  EXPECT_EQ(second_panel[2 * 32 + 8], 0.0f);  // beyond row 39
+  const auto* elements = reinterpret_cast<const BFloat16*>(pairs.panels);
+  EXPECT_EQ(ToFloat(elements[2 * 1 + 0]), 1000.0f);       // (k 0, row 1)
+  EXPECT_EQ(ToFloat(elements[2 * 0 + 1]), 1.0f);          // (k 1, row 0)
+  EXPECT_EQ(ToFloat(elements[64 + 2 * 0 + 0]), 2.0f);     // (k 2, row 0)
+  EXPECT_EQ(ToFloat(elements[64 + 2 * 1 + 1]), 0.0f);     // no k 3
+}
+
+TEST(WeightMatrixBuilderTest, StacksSourcesOfDifferentTypesAndStrides) {
+  const std::vector<float> wide = Numbered(33, 10);  // of which 4 columns are taken
+  const uint16_t ones[] = {0x3f80, 0x3f80, 0x3f80, 0x3f80};
+  auto builder = WeightMatrixBuilder::Create(34, 4, DType::kF32);
+  ASSERT_TRUE(builder.ok()) << builder.status();
+
+  ASSERT_TRUE(builder->AddRows(1, wide.data() + 2, DType::kF32, 33, /*source_row_stride=*/10).ok());
+  ASSERT_TRUE(builder->AddRows(0, ones, DType::kBF16, 1).ok());
+  const auto matrix = builder->Finish();
+
+  ASSERT_TRUE(matrix.ok()) << matrix.status();
+  EXPECT_THAT(Row(*matrix, 0), ElementsAre(1.0f, 1.0f, 1.0f, 1.0f));
+  EXPECT_THAT(Row(*matrix, 1), ElementsAre(2.0f, 3.0f, 4.0f, 5.0f));
+  EXPECT_THAT(Row(*matrix, 33), ElementsAre(32002.0f, 32003.0f, 32004.0f, 32005.0f));
+}
+
+TEST(WeightMatrixBuilderTest, ReadsSourcesAtAnyAddress) {
+  const float values[] = {1.5f, 2.5f, 3.5f};
+  std::vector<char> bytes(1 + sizeof(values));
+  std::memcpy(bytes.data() + 1, values, sizeof(values));
+
+  const auto matrix = WeightMatrix::Pack(bytes.data() + 1, DType::kF32, 1, 3, DType::kF32);
+
+  ASSERT_TRUE(matrix.ok()) << matrix.status();
+  EXPECT_THAT(Row(*matrix, 0), ElementsAre(1.5f, 2.5f, 3.5f));
+}
+
+TEST(WeightMatrixBuilderTest, RefusesEmptyShapesAndTypesThatAreNotStored) {
+  EXPECT_EQ(WeightMatrixBuilder::Create(0, 4, DType::kF32).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(WeightMatrixBuilder::Create(4, -1, DType::kF32).status().code(), absl::StatusCode::kInvalidArgument);
+  const absl::Status status = WeightMatrixBuilder::Create(4, 4, DType::kF16).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("f16"));
+}
+
+TEST(WeightMatrixBuilderTest, RefusesRowsOutside) {
+  const float values[8] = {};
+  auto builder = WeightMatrixBuilder::Create(2, 4, DType::kF32);
+  ASSERT_TRUE(builder.ok());
+
+  EXPECT_EQ(builder->AddRows(1, values, DType::kF32, 2).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(builder->AddRows(-1, values, DType::kF32, 1).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(builder->AddRows(3, values, DType::kF32, 0).code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(WeightMatrixBuilderTest, RefusesToFinishBeforeAllRowsCame) {
+  const float values[4] = {};
+  auto builder = WeightMatrixBuilder::Create(2, 4, DType::kF32);
+  ASSERT_TRUE(builder.ok());
+  ASSERT_TRUE(builder->AddRows(0, values, DType::kF32, 1).ok());
+
+  const auto matrix = builder->Finish();
+
+  EXPECT_EQ(matrix.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(matrix.status().message()), HasSubstr("1 of 2"));
+}
+
+TEST(WeightMatrixBuilderTest, ReportsAMatrixBeyondMemory) {
+  const auto builder = WeightMatrixBuilder::Create(2'000'000'000, 2'000'000'000, DType::kF32);
+
+  EXPECT_EQ(builder.status().code(), absl::StatusCode::kResourceExhausted);
+}
+
+}  // namespace
+}  // namespace expertd
