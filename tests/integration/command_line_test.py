@@ -1,0 +1,155 @@
+"""The subcommands of expertd on the bundled model, as a user runs them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from conftest import MODEL, ROOT, run
+
+
+def generate_json(*arguments):
+    output = run("generate", MODEL, "--json", *arguments).stdout
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def test_generate_prints_text():
+    text = run("generate", MODEL, "--chat", "--prompt", "Hello!", "--temperature", "0").stdout
+
+    assert text.strip()
+
+
+def test_generate_json_has_text_ids_reason_and_usage():
+    [line] = generate_json("--chat", "--prompt", "Hello!", "--temperature", "0")
+
+    assert line["text"]
+    assert line["finish_reason"] == "stop"
+    assert line["usage"]["completion_tokens"] == len(line["token_ids"])
+    assert line["usage"]["total_tokens"] == line["usage"]["prompt_tokens"] + line["usage"]["completion_tokens"]
+
+
+def test_generate_reads_lines_and_jsonl(tmp_path):
+    lines = tmp_path / "prompts.txt"
+    lines.write_text("one\n\ntwo\n")
+    jsonl = tmp_path / "prompts.jsonl"
+    jsonl.write_text('{"prompt": "one"}\n{"messages": [{"role": "user", "content": "two"}]}\n{"token_ids": [300, 301]}\n')
+
+    assert len(generate_json("--prompt-file", lines, "--max-tokens", "4")) == 2
+    assert len(generate_json("--prompt-file", jsonl, "--max-tokens", "4")) == 3
+
+
+def test_generate_gives_the_same_tokens_for_the_same_seed():
+    arguments = ("--prompt", "The", "--seed", "11", "--temperature", "1", "--max-tokens", "20", "--ignore-eos")
+
+    assert generate_json(*arguments) == generate_json(*arguments)
+
+
+def test_logits_is_a_numpy_file_with_a_row_for_each_token(tmp_path):
+    out = tmp_path / "logits.npy"
+    vocab = json.loads((MODEL / "config.json").read_text())["vocab_size"]
+
+    run("logits", MODEL, "--token-ids", "300,301,302", "--output", out, "--dtype", "f32")
+    logits = np.load(out)
+
+    assert logits.shape == (3, vocab)
+    assert logits.dtype == np.float32
+    assert np.isfinite(logits).all()
+
+
+def test_logits_bits_do_not_depend_on_chunks_or_threads(tmp_path):
+    ids = ",".join(str(300 + i % 700) for i in range(90))
+    files = []
+    for name, flags in {"whole": (), "chunked": ("--chunk", "7"), "one": ("--threads", "1")}.items():
+        files.append(tmp_path / f"{name}.npy")
+        run("logits", MODEL, "--token-ids", ids, "--output", files[-1], *flags)
+
+    assert files[0].read_bytes() == files[1].read_bytes() == files[2].read_bytes()
+
+
+@pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512"])
+def test_instruction_sets_agree(tmp_path, isa):
+    reference, other = tmp_path / "reference.npy", tmp_path / "other.npy"
+    ids = ",".join(str(300 + i) for i in range(40))
+    run("logits", MODEL, "--token-ids", ids, "--output", reference, "--dtype", "f32", "--isa", "scalar")
+
+    run("logits", MODEL, "--token-ids", ids, "--output", other, "--dtype", "f32", "--isa", isa)
+
+    np.testing.assert_allclose(np.load(other), np.load(reference), atol=2e-4)
+
+
+def test_bench_prints_a_line_for_each_batch():
+    output = run("bench", MODEL, "--input-len", "16", "--output-len", "8", "--batch", "1,3", "--repetitions", "1",
+                 "--json").stdout
+    lines = [json.loads(line) for line in output.splitlines()]
+
+    assert [line["batch"] for line in lines] == [1, 3]
+    assert all(line["prefill_tokens_per_second"] > 0 and line["decode_tokens_per_second"] > 0 for line in lines)
+    assert all(line["time_to_first_token_ms"] > 0 and line["peak_memory_mib"] > 0 for line in lines)
+
+
+def test_inspect_counts_what_the_file_holds():
+    seen = json.loads(run("inspect", MODEL, "--json").stdout)
+    header_bytes = int.from_bytes((MODEL / "model.safetensors").read_bytes()[:8], "little")
+    file_bytes = (MODEL / "model.safetensors").stat().st_size
+
+    assert seen["model"]["architecture"] == "Qwen3MoeForCausalLM"
+    assert seen["parameters"]["total"] * 2 == file_bytes - 8 - header_bytes  # bf16
+    assert seen["parameters"]["active_per_token"] < seen["parameters"]["total"]
+    assert seen["machine"]["isa"] in ("scalar", "avx2", "avx512")
+    assert run("inspect", MODEL).stdout.startswith("model")
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (("serve",), "model"),
+    (("generate", MODEL), "--prompt"),
+    (("generate", MODEL, "--prompt", "x", "--temperature", "-1"), "temperature"),
+    (("generate", "/nowhere", "--prompt", "x"), "/nowhere"),
+    (("generate", MODEL, "--prompt", "x", "--max-tokens", "0"), "max_tokens"),
+    (("serve", MODEL, "--block-size", "17"), "--block-size"),
+    (("serve", MODEL, "--dtype", "int3"), "--dtype"),
+    (("serve", MODEL, "--tensor-parallel-size", "2"), "--tensor-parallel-size"),
+    (("serve", MODEL, "--quantization", "int8"), "--quantization"),
+    (("serve", MODEL, "--no-such-flag", "2"), "--no-such-flag"),
+    (("logits", MODEL, "--token-ids", "99999999", "--output", "/dev/null"), "99999999"),
+    (("chat", "--once", "--prompt", "x", "--target", "127.0.0.1:1", "--wait-ready", "0.2"), "127.0.0.1:1"),
+    (("load", "--concurrency", "0"), "--concurrency"),
+])
+def test_errors_name_the_flag_or_the_thing(arguments, message):
+    result = run(*arguments, check=False)
+
+    assert result.returncode != 0
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) <= 4
+
+
+def test_flags_take_underscores_too():
+    [line] = generate_json("--prompt", "a", "--max_tokens=3", "--ignore_eos", "--max_num_seqs", "2")
+
+    assert line["usage"]["completion_tokens"] == 3
+
+
+def test_chat_and_load_speak_to_a_server(server):
+    once = run("chat", "--target", server.target, "--once", "--prompt", "Hello!", "--temperature", "0", "--stats")
+    turns = run("chat", "--target", server.target, "--temperature", "0", input="Hello!\nThank you!\n/exit\n")
+    load = run("load", "--target", server.target, "--concurrency", "4", "--num-requests", "12", "--input-len", "20",
+               "--output-len", "10", "--json")
+    report = json.loads(load.stdout)
+
+    assert once.stdout.strip()
+    assert "tokens in" in once.stderr
+    assert len([line for line in turns.stdout.splitlines() if line.strip()]) >= 2
+    assert report["completed"] == 12
+    assert report["output_tokens"] == 120
+    for name in ("time_to_first_token", "inter_token", "end_to_end"):
+        assert 0 < report[name]["median_ms"] <= report[name]["p99_ms"]
+
+
+def test_the_readme_shows_flags_that_exist():
+    """Every long flag in the README's commands is one that the command's help knows."""
+    readme = (ROOT / "README.md").read_text()
+    help_text = "".join(run(command, "--help").stdout
+                        for command in ("serve", "generate", "logits", "bench", "inspect", "chat", "load"))
+    shown = {word.split("=")[0].rstrip("`,.;:)") for word in readme.replace("|", " ").replace("`", " ").split()
+             if word.startswith("--") and len(word) > 2}
+
+    assert {flag for flag in shown if flag not in help_text} == set()
