@@ -27,7 +27,7 @@ constexpr double kMaxEps = 1e-2;
 
 // A value as it may stand in a one-line message.
 std::string ShowJson(const Json& value) {
-  return ShowName(value.dump(-1, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace).substr(0, 60));
+  return value.dump(-1, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace).substr(0, 60);
 }
 
 absl::Status Contradiction(std::string message) { return absl::InvalidArgumentError(std::move(message)); }

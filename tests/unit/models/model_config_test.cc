@@ -98,7 +98,7 @@ TEST(ModelConfigTest, CountsParametersOfASparseModel) {
   const auto config = ParseModelConfig(Qwen3MoeJson());
 
   EXPECT_EQ(CountParameters(*config).total, 30'532'122'624);
-  EXPECT_EQ(CountParameters(*config).active, 3'041'857'536);
+  EXPECT_EQ(CountParameters(*config).active, 3'041'867'776);
   EXPECT_EQ(KvBytesPerToken(*config, DType::kBF16), 98'304);
   EXPECT_EQ(WeightBytes(*config, DType::kF32), 4 * 30'532'122'624);
   // Norms (196,608 + 12,288 + 2,048 values) and routers (48 * 128 * 2048) stay in fp32.

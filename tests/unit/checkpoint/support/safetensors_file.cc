@@ -19,6 +19,7 @@ TempFolder::~TempFolder() {
 }
 
 void WriteFile(const std::string& path, std::string_view content) {
+  std::filesystem::remove(path);  // ext4 flushes a file that is emptied and written again, which takes milliseconds
   std::ofstream(path, std::ios::binary).write(content.data(), static_cast<std::streamsize>(content.size()));
 }
 

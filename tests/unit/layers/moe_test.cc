@@ -1,0 +1,232 @@
+// Router, grouping and experts against a plain loop over tokens.
+#include "engine/layers/moe.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "engine/layers/mlp.h"
+#include "engine/platform/cpu.h"
+#include "engine/platform/thread_pool.h"
+#include "tests/unit/layers/support/memory_source.h"
+
+namespace expertd {
+namespace {
+
+using testing::ElementsAre;
+using testing::Each;
+using testing::AllOf;
+using testing::Ge;
+using testing::Lt;
+
+const Kernels& Scalar() { return SelectKernels(DetectCpu(), Isa::kScalar); }
+
+// ---- router ----
+
+struct Routed {
+  std::vector<int32_t> experts;
+  std::vector<float> weights;
+};
+
+// Routes one token whose router logits are `logits`: the gate is the identity.
+Routed RouteLogits(std::vector<float> logits, int per_token, bool normalizes) {
+  const int size = static_cast<int>(logits.size());
+  std::vector<float> identity(static_cast<size_t>(size * size), 0.0f);
+  for (int i = 0; i < size; ++i) identity[static_cast<size_t>(i * size + i)] = 1.0f;
+  const auto router = MakeSoftmaxTopKRouter({.normalizes_top_k = normalizes}, per_token,
+                                            *WeightMatrix::Pack(identity.data(), DType::kF32, size, size, DType::kF32));
+  Routed routed = {std::vector<int32_t>(static_cast<size_t>(per_token)), std::vector<float>(static_cast<size_t>(per_token))};
+  std::vector<float> scratch(static_cast<size_t>(size));
+  router->Route(logits.data(), 1, scratch.data(), routed.experts.data(), routed.weights.data(), Scalar());
+  return routed;
+}
+
+TEST(SoftmaxTopKTest, TakesTheBestInDescendingOrder) {
+  const Routed routed = RouteLogits({0.0f, std::log(4.0f), std::log(2.0f), std::log(3.0f)}, 2, /*normalizes=*/false);
+
+  EXPECT_THAT(routed.experts, ElementsAre(1, 3));
+  EXPECT_NEAR(routed.weights[0], 0.4f, 1e-6f);
+  EXPECT_NEAR(routed.weights[1], 0.3f, 1e-6f);
+}
+
+TEST(SoftmaxTopKTest, DividesByTheSumOfTheChosen) {
+  const Routed routed = RouteLogits({0.0f, std::log(4.0f), std::log(2.0f), std::log(3.0f)}, 2, /*normalizes=*/true);
+
+  EXPECT_NEAR(routed.weights[0], 4.0f / 7.0f, 1e-6f);
+  EXPECT_NEAR(routed.weights[1], 3.0f / 7.0f, 1e-6f);
+}
+
+TEST(SoftmaxTopKTest, TakesTheLowerIndexOfATie) {
+  EXPECT_THAT(RouteLogits({1, 5, 5, 1, 5}, 2, true).experts, ElementsAre(1, 2));
+  EXPECT_THAT(RouteLogits({1, 1, 1, 1}, 3, true).experts, ElementsAre(0, 1, 2));
+}
+
+TEST(SoftmaxTopKTest, StaysWithinTheExpertsWhateverComes) {
+  const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
+
+  EXPECT_THAT(RouteLogits({nan, nan, nan, nan}, 3, true).experts, Each(AllOf(Ge(0), Lt(4))));
+  EXPECT_THAT(RouteLogits({infinity, -infinity, nan, 1}, 4, true).experts, Each(AllOf(Ge(0), Lt(4))));
+}
+
+// ---- experts ----
+
+constexpr int kHidden = 40, kWidth = 36, kExperts = 5, kPerToken = 2;
+constexpr MoeSpec kSpec = {kExperts, kPerToken, kWidth, {.normalizes_top_k = true}};
+
+std::vector<float> Random(size_t size, unsigned seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal(0.0f, 0.3f);
+  std::vector<float> values(size);
+  for (float& value : values) value = normal(random);
+  return values;
+}
+
+// Named weights of one sparse layer, experts one by one.
+MemorySource SeparateExperts() {
+  MemorySource source;
+  source.Add("router", {kExperts, kHidden}, Random(kExperts * kHidden, 1));
+  for (unsigned e = 0; e < kExperts; ++e) {
+    const std::string prefix = "experts." + std::to_string(e);
+    source.Add(prefix + ".gate_proj.weight", {kWidth, kHidden}, Random(kWidth * kHidden, 10 + e));
+    source.Add(prefix + ".up_proj.weight", {kWidth, kHidden}, Random(kWidth * kHidden, 20 + e));
+    source.Add(prefix + ".down_proj.weight", {kHidden, kWidth}, Random(kHidden * kWidth, 30 + e));
+  }
+  return source;
+}
+
+// The same weights, stacked.
+MemorySource StackedExperts() {
+  std::vector<float> gate_up, down;
+  for (unsigned e = 0; e < kExperts; ++e) {
+    for (const unsigned seed : {10 + e, 20 + e}) {
+      const std::vector<float> part = Random(kWidth * kHidden, seed);
+      gate_up.insert(gate_up.end(), part.begin(), part.end());
+    }
+    const std::vector<float> part = Random(kHidden * kWidth, 30 + e);
+    down.insert(down.end(), part.begin(), part.end());
+  }
+  MemorySource source;
+  source.Add("router", {kExperts, kHidden}, Random(kExperts * kHidden, 1));
+  source.Add("experts.gate_up_proj", {kExperts, 2 * kWidth, kHidden}, gate_up);
+  source.Add("experts.down_proj", {kExperts, kHidden, kWidth}, down);
+  return source;
+}
+
+float Dot(const float* a, const float* b, int size) { return std::inner_product(a, a + size, b, 0.0f); }
+
+// y = down(silu(gate x) * up x), in the most literal way.
+std::vector<float> ExpertOutput(unsigned expert, const float* x) {
+  const std::vector<float> gate = Random(kWidth * kHidden, 10 + expert), up = Random(kWidth * kHidden, 20 + expert);
+  const std::vector<float> down = Random(kHidden * kWidth, 30 + expert);
+  std::vector<float> activated(kWidth), y(kHidden);
+  for (int i = 0; i < kWidth; ++i) {
+    const float g = Dot(&gate[static_cast<size_t>(i * kHidden)], x, kHidden);
+    activated[static_cast<size_t>(i)] = g / (1.0f + std::exp(-g)) * Dot(&up[static_cast<size_t>(i * kHidden)], x, kHidden);
+  }
+  for (int i = 0; i < kHidden; ++i) y[static_cast<size_t>(i)] = Dot(&down[static_cast<size_t>(i * kWidth)], activated.data(), kWidth);
+  return y;
+}
+
+std::vector<float> ReferenceMoe(const std::vector<float>& x, int num_rows, std::vector<float> residual) {
+  const std::vector<float> router = Random(kExperts * kHidden, 1);
+  for (int row = 0; row < num_rows; ++row) {
+    const float* const input = &x[static_cast<size_t>(row * kHidden)];
+    std::vector<float> logits(kExperts);
+    for (int e = 0; e < kExperts; ++e) logits[static_cast<size_t>(e)] = Dot(&router[static_cast<size_t>(e * kHidden)], input, kHidden);
+    const Routed routed = RouteLogits(logits, kPerToken, true);
+    for (int i = 0; i < kPerToken; ++i) {
+      const std::vector<float> y = ExpertOutput(static_cast<unsigned>(routed.experts[static_cast<size_t>(i)]), input);
+      for (int c = 0; c < kHidden; ++c) {
+        residual[static_cast<size_t>(row * kHidden + c)] += routed.weights[static_cast<size_t>(i)] * y[static_cast<size_t>(c)];
+      }
+    }
+  }
+  return residual;
+}
+
+std::vector<float> RunLayer(const FeedForward& layer, const std::vector<float>& x, int num_rows, std::vector<float> residual,
+                            int num_threads, Isa isa = Isa::kAvx512) {
+  ThreadPool pool(num_threads);
+  ScratchArena scratch;
+  ForwardContext context = {SelectKernels(DetectCpu(), isa), pool, scratch};
+  layer.AddTo(x.data(), num_rows, residual.data(), context);
+  return residual;
+}
+
+std::unique_ptr<FeedForward> Load(const WeightSource& source) {
+  WeightReader reader(source, DType::kF32);
+  return *LoadMoe(kSpec, kHidden, {"router", "experts"}, reader);
+}
+
+TEST(MoeTest, AddsTheWeightedOutputsOfTheChosenExperts) {
+  const MemorySource source = SeparateExperts();
+  const auto layer = Load(source);
+
+  for (const int num_rows : {1, 2, 17, 300}) {
+    const std::vector<float> x = Random(static_cast<size_t>(num_rows * kHidden), 7), residual = Random(x.size(), 8);
+    const std::vector<float> expected = ReferenceMoe(x, num_rows, residual);
+    const std::vector<float> actual = RunLayer(*layer, x, num_rows, residual, 2);
+    for (size_t i = 0; i < expected.size(); ++i) ASSERT_NEAR(actual[i], expected[i], 1e-5f) << num_rows << " " << i;
+  }
+}
+
+TEST(MoeTest, ReadsStackedExpertsAsTheSameLayer) {
+  const MemorySource separate = SeparateExperts(), stacked = StackedExperts();
+  const std::vector<float> x = Random(9 * kHidden, 3), residual(9 * kHidden, 0.0f);
+
+  EXPECT_EQ(RunLayer(*Load(separate), x, 9, residual, 1), RunLayer(*Load(stacked), x, 9, residual, 1));
+}
+
+TEST(MoeTest, GivesARowTheSameBitsAloneAndInACrowd) {
+  const MemorySource source = SeparateExperts();
+  const auto layer = Load(source);
+  const int num_rows = 700;  // several tiles of rows per expert
+  const std::vector<float> x = Random(static_cast<size_t>(num_rows * kHidden), 5), residual = Random(x.size(), 6);
+
+  const std::vector<float> crowd = RunLayer(*layer, x, num_rows, residual, 3);
+
+  for (const int row : {0, 123, 699}) {
+    const auto begin = static_cast<int64_t>(row) * kHidden;
+    const std::vector<float> alone = RunLayer(*layer, {x.begin() + begin, x.begin() + begin + kHidden}, 1,
+                                              {residual.begin() + begin, residual.begin() + begin + kHidden}, 1);
+    EXPECT_EQ(std::memcmp(alone.data(), crowd.data() + begin, sizeof(float) * kHidden), 0) << row;
+  }
+}
+
+TEST(MoeTest, SurvivesInputsThatAreNotNumbers) {
+  const MemorySource source = SeparateExperts();
+  const std::vector<float> x(3 * kHidden, std::numeric_limits<float>::quiet_NaN());
+
+  const std::vector<float> out = RunLayer(*Load(source), x, 3, std::vector<float>(x.size(), 0.0f), 2);
+
+  EXPECT_TRUE(std::isnan(out[0]));
+}
+
+TEST(MlpTest, IsOneExpertForAllRows) {
+  const MemorySource source = SeparateExperts();
+  WeightReader reader(source, DType::kF32);
+  const auto layer = *LoadMlp({kWidth}, kHidden,
+                              {"experts.2.gate_proj.weight", "experts.2.up_proj.weight", "experts.2.down_proj.weight"},
+                              reader);
+  const int num_rows = 530;
+  const std::vector<float> x = Random(static_cast<size_t>(num_rows * kHidden), 4);
+
+  const std::vector<float> out = RunLayer(*layer, x, num_rows, std::vector<float>(x.size(), 1.0f), 2);
+
+  for (const int row : {0, 300, 529}) {
+    const std::vector<float> expected = ExpertOutput(2, &x[static_cast<size_t>(row * kHidden)]);
+    for (int c = 0; c < kHidden; ++c) {
+      ASSERT_NEAR(out[static_cast<size_t>(row * kHidden + c)], 1.0f + expected[static_cast<size_t>(c)], 1e-5f);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace expertd

@@ -1,0 +1,128 @@
+// Linear, RmsNorm, Embedding and the split of work.
+#include <cmath>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "engine/kernels/kernels.h"
+#include "engine/layers/embedding.h"
+#include "engine/layers/linear.h"
+#include "engine/layers/norm.h"
+#include "engine/layers/work_split.h"
+#include "engine/platform/cpu.h"
+
+namespace expertd {
+namespace {
+
+using testing::ElementsAre;
+
+class PartsTest : public testing::Test {
+ protected:
+  ThreadPool pool_{3};
+  ScratchArena scratch_;
+  ForwardContext context_{SelectKernels(DetectCpu()), pool_, scratch_};
+};
+
+std::vector<float> Random(int64_t size, unsigned seed) {
+  std::mt19937 random(seed);
+  std::uniform_real_distribution<float> uniform(-1.0f, 1.0f);
+  std::vector<float> values(static_cast<size_t>(size));
+  for (float& value : values) value = uniform(random);
+  return values;
+}
+
+Linear MakeLinear(int num_outputs, int num_inputs, std::vector<float> bias) {
+  const std::vector<float> weight = Random(int64_t{num_outputs} * num_inputs, 1);
+  return Linear(*WeightMatrix::Pack(weight.data(), DType::kF32, num_outputs, num_inputs, DType::kF32), std::move(bias));
+}
+
+double Expected(const std::vector<float>& x, int row, int column, int num_inputs, int num_outputs) {
+  const std::vector<float> weight = Random(int64_t{num_outputs} * num_inputs, 1);
+  return std::inner_product(x.begin() + int64_t{row} * num_inputs, x.begin() + int64_t{row + 1} * num_inputs,
+                            weight.begin() + int64_t{column} * num_inputs, 0.0);
+}
+
+TEST_F(PartsTest, LinearIsTheProductPlusTheBias) {
+  const int num_inputs = 300, num_outputs = 135, num_rows = 600;
+  const std::vector<float> bias = Random(num_outputs, 2), x = Random(int64_t{num_rows} * num_inputs, 3);
+  const Linear linear = MakeLinear(num_outputs, num_inputs, bias);
+  std::vector<float> y(static_cast<size_t>(num_rows) * num_outputs);
+
+  linear.Forward(x.data(), num_inputs, num_rows, y.data(), num_outputs, context_);
+
+  for (const int row : {0, 255, 599}) {
+    for (const int column : {0, 32, 134}) {
+      EXPECT_NEAR(y[static_cast<size_t>(row * num_outputs + column)],
+                  Expected(x, row, column, num_inputs, num_outputs) + bias[static_cast<size_t>(column)], 1e-4);
+    }
+  }
+}
+
+TEST_F(PartsTest, LinearAddsToAResidual) {
+  const int num_inputs = 64, num_outputs = 70, num_rows = 3;
+  const std::vector<float> x = Random(num_rows * num_inputs, 3);
+  const Linear linear = MakeLinear(num_outputs, num_inputs, {});
+  std::vector<float> residual(num_rows * num_outputs, 10.0f);
+
+  linear.AddTo(x.data(), num_inputs, num_rows, residual.data(), context_);
+
+  EXPECT_NEAR(residual[2 * 70 + 69], 10.0 + Expected(x, 2, 69, num_inputs, num_outputs), 1e-5);
+}
+
+TEST_F(PartsTest, RmsNormScalesEachRowByItself) {
+  const RmsNorm norm({1.0f, 2.0f}, 0.0);
+  const std::vector<float> x = {3.0f, 4.0f, 30.0f, 40.0f};
+  std::vector<float> y(4);
+
+  norm.Forward(x.data(), 2, y.data(), context_);
+
+  const float root = std::sqrt(12.5f);
+  EXPECT_NEAR(y[0], 3.0f / root, 1e-6f);
+  EXPECT_NEAR(y[1], 8.0f / root, 1e-6f);
+  EXPECT_NEAR(y[2], 3.0f / root, 1e-6f);
+}
+
+TEST_F(PartsTest, EmbeddingReadsItsTableOrTheHeadItIsTiedTo) {
+  const std::vector<float> table = {1, 2, 3, 4, 5, 6};
+  const SourceRows rows = {reinterpret_cast<const std::byte*>(table.data()), DType::kF32, 3};
+  const Linear head(*WeightMatrix::Pack(table.data(), DType::kF32, 3, 2, DType::kBF16));
+  const std::vector<int32_t> tokens = {2, 0};
+  std::vector<float> out(4);
+
+  for (const DType stored : {DType::kF32, DType::kBF16}) {
+    Embedding::FromTable(rows, 2, stored)->Forward(tokens, out.data(), context_);
+    EXPECT_THAT(out, ElementsAre(5, 6, 1, 2));
+  }
+  Embedding::TiedTo(head).Forward(tokens, out.data(), context_);
+  EXPECT_THAT(out, ElementsAre(5, 6, 1, 2));
+}
+
+TEST(WorkSplitTest, KeepsSmallWorkTogether) {
+  EXPECT_EQ(NumParts(1000, 100, 8), 1);
+  EXPECT_EQ(NumParts(int64_t{1} << 40, 100, 1), 1);
+  EXPECT_EQ(NumParts(int64_t{1} << 40, 100, 8), 32);
+  EXPECT_EQ(NumParts(int64_t{1} << 40, 5, 8), 5);
+}
+
+TEST(WorkSplitTest, TilesCoverEveryRowAndColumnOnce) {
+  for (const int num_rows : {1, 31, 257, 2048}) {
+    for (const int num_units : {1, 3, 64}) {
+      const TileGrid grid = MakeTileGrid(num_rows, 4096, num_units, 4096 * 32, 4);
+      std::vector<int> covered(static_cast<size_t>(num_rows) * num_units, 0);
+      for (int i = 0; i < grid.num_tiles(); ++i) {
+        const Tile tile = TileAt(grid, i);
+        ASSERT_LE(tile.num_rows, kMaxTileRows);
+        for (int row = tile.row_begin; row < tile.row_begin + tile.num_rows; ++row) {
+          for (int unit = tile.unit_begin; unit < tile.unit_end; ++unit) ++covered[static_cast<size_t>(row * num_units + unit)];
+        }
+      }
+      EXPECT_THAT(covered, testing::Each(1)) << num_rows << "x" << num_units;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace expertd
