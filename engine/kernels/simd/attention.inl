@@ -15,10 +15,12 @@ constexpr int kTileQueries = 8;
 #else
 constexpr int kTileQueries = 6;
 #endif
-constexpr int kScoreVecs = 2;                            // vectors of keys in a tile of scores
-constexpr int kScoreKeys = kScoreVecs * kLanes;          // divides a part
 constexpr int kSuperQueries = 8 * kTileQueries;
 constexpr int kScoreStride = kAttentionPartKeys + kLanes;  // not a power of two: rows fall into different cache sets
+
+// Vectors of keys in a tile of scores (they divide a part): more for few queries, whose chains would otherwise wait for
+// the latency of each addition.
+constexpr int ScoreVecs(int num_queries) { return num_queries <= kTileQueries / 4 ? 4 : 2; }
 
 // Scratch, all in floats; sums and outputs have rows of `padded_dim`.
 struct AttentionScratch {
@@ -87,35 +89,43 @@ PagedHead<Element> HeadOf(const AttentionArgs& args, int kv_head) {
           .head_dim = kv.head_dim};
 }
 
-// Scores of kQueries queries and the kScoreKeys keys whose vectors begin at keys[v], rows of which (one per element of
-// the head) are `key_stride` apart. `queries` is [head_dim][kTileQueries].
-template <typename Element, int kQueries>
-void ScoreTile(const float* queries, const Element* const* keys, int key_stride, int head_dim, float* scores) {
-  Vec sum[kQueries][kScoreVecs];
+// Scores of kQueries queries and kVecs vectors of keys, which begin at keys[v]; rows of keys (one per element of the
+// head) are `key_stride` apart. `queries` is [head_dim][kTileQueries]. Fetches `next` on the way, laid out alike.
+template <typename Element, int kQueries, int kVecs>
+void ScoreTile(const float* queries, const Element* const* keys, const Element* const* next, int key_stride,
+               int head_dim, float* scores) {
+  Vec sum[kQueries][kVecs];
+  const Element *key_row[kVecs], *next_row[kVecs];
 #pragma GCC unroll 16
-  for (int q = 0; q < kQueries; ++q) {
+  for (int v = 0; v < kVecs; ++v) {
+    key_row[v] = keys[v];
+    next_row[v] = next[v];
 #pragma GCC unroll 16
-    for (int v = 0; v < kScoreVecs; ++v) sum[q][v] = Zero();
+    for (int q = 0; q < kQueries; ++q) sum[q][v] = Zero();
   }
-  const Element* keys0 = keys[0];
-  const Element* keys1 = keys[1];
   for (int d = 0; d < head_dim; ++d) {
-    const Vec key0 = Load(keys0);
-    const Vec key1 = Load(keys1);
+    Vec key[kVecs];
+#pragma GCC unroll 16
+    for (int v = 0; v < kVecs; ++v) {
+      key[v] = Load(key_row[v]);
+      key_row[v] += key_stride;
+      if constexpr (kVecs > 2) {  // with more queries there is time to wait
+        __builtin_prefetch(next_row[v]);
+        next_row[v] += key_stride;
+      }
+    }
 #pragma GCC unroll 16
     for (int q = 0; q < kQueries; ++q) {
       const Vec value = Broadcast(queries[q]);
-      sum[q][0] = MulAdd(value, key0, sum[q][0]);
-      sum[q][1] = MulAdd(value, key1, sum[q][1]);
+#pragma GCC unroll 16
+      for (int v = 0; v < kVecs; ++v) sum[q][v] = MulAdd(value, key[v], sum[q][v]);
     }
-    keys0 += key_stride;
-    keys1 += key_stride;
     queries += kTileQueries;
   }
 #pragma GCC unroll 16
   for (int q = 0; q < kQueries; ++q) {
 #pragma GCC unroll 16
-    for (int v = 0; v < kScoreVecs; ++v) Store(sum[q][v], scores + q * kScoreStride + v * kLanes);
+    for (int v = 0; v < kVecs; ++v) Store(sum[q][v], scores + q * kScoreStride + v * kLanes);
   }
 }
 
@@ -123,12 +133,19 @@ void ScoreTile(const float* queries, const Element* const* keys, int key_stride,
 // uses; where they would leave the blocks of the sequence they read its last block instead.
 template <typename Element, int kQueries>
 void ScorePart(const PagedHead<Element>& head, const float* queries, int part_begin, int part_end, float* scores) {
-  for (int position = part_begin; position < part_end; position += kScoreKeys) {
-    const Element* keys[kScoreVecs];
-    for (int v = 0; v < kScoreVecs; ++v) {
+  constexpr int kVecs = ScoreVecs(kQueries);
+  const auto find = [&](int position, const Element** keys) {
+    for (int v = 0; v < kVecs; ++v) {
       keys[v] = head.KeysAt(Smaller(position + v * kLanes, (part_end - 1) / kLanes * kLanes));
     }
-    ScoreTile<Element, kQueries>(queries, keys, head.block_size, head.head_dim, scores + position - part_begin);
+  };
+  const Element *keys[kVecs], *next[kVecs];
+  find(part_begin, keys);
+  for (int position = part_begin; position < part_end; position += kVecs * kLanes) {
+    find(position + kVecs * kLanes, next);
+    ScoreTile<Element, kQueries, kVecs>(queries, keys, next, head.block_size, head.head_dim,
+                                        scores + position - part_begin);
+    for (int v = 0; v < kVecs; ++v) keys[v] = next[v];
   }
 }
 
@@ -171,24 +188,30 @@ void WeighTile(const PagedHead<Element>& head, const float* scores, int part_beg
   }
 }
 
-// The same for all dims.
-template <typename Element, int kQueries>
-void WeighPart(const PagedHead<Element>& head, const float* scores, int part_begin, int key_begin, int key_end,
+// The vectors of dims that a tile takes at most: sums for 8 chains or more, and registers left for values and weights.
+constexpr int WeighVecs(int num_queries) { return num_queries == 1 ? 8 : num_queries <= kTileQueries / 2 ? 4 : 2; }
+
+// The same for all dims, from the widest tiles to the narrowest.
+template <typename Element, int kQueries, int kVecs>
+void WeighDims(const PagedHead<Element>& head, const float* scores, int part_begin, int key_begin, int key_end, int dim,
                float* part) {
-  constexpr int kWideVecs = kQueries <= kTileQueries / 2 ? 4 : 2;
   const int padded_dim = RoundUp(head.head_dim, kLanes);
-  int dim = 0;
-  for (; dim + kWideVecs * kLanes <= head.head_dim; dim += kWideVecs * kLanes) {
-    WeighTile<Element, kQueries, kWideVecs, true>(head, scores, part_begin, key_begin, key_end, dim, kLanes, padded_dim,
-                                                  part);
+  for (; dim + kVecs * kLanes <= head.head_dim; dim += kVecs * kLanes) {
+    WeighTile<Element, kQueries, kVecs, true>(head, scores, part_begin, key_begin, key_end, dim, kLanes, padded_dim,
+                                              part);
   }
-  for (; dim + kLanes <= head.head_dim; dim += kLanes) {
-    WeighTile<Element, kQueries, 1, true>(head, scores, part_begin, key_begin, key_end, dim, kLanes, padded_dim, part);
-  }
-  if (dim < head.head_dim) {
+  if constexpr (kVecs > 1) {
+    WeighDims<Element, kQueries, kVecs - 1>(head, scores, part_begin, key_begin, key_end, dim, part);
+  } else if (dim < head.head_dim) {
     WeighTile<Element, kQueries, 1, false>(head, scores, part_begin, key_begin, key_end, dim, head.head_dim - dim,
                                            padded_dim, part);
   }
+}
+
+template <typename Element, int kQueries>
+void WeighPart(const PagedHead<Element>& head, const float* scores, int part_begin, int key_begin, int key_end,
+               float* part) {
+  WeighDims<Element, kQueries, WeighVecs(kQueries)>(head, scores, part_begin, key_begin, key_end, 0, part);
 }
 
 template <typename Element>
