@@ -26,7 +26,7 @@ void Merge(DeltaEvent& pending, DeltaEvent&& next) {
 void GenerationStream::Push(StreamEvent event) {
   bool calls_back;
   {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     if (status_.has_value()) return;
     if (!MergeIntoPending(event)) events_.push_back(std::move(event));
     calls_back = Wake();
@@ -37,7 +37,7 @@ void GenerationStream::Push(StreamEvent event) {
 void GenerationStream::Close(absl::Status status) {
   bool calls_back;
   {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     EXPERTD_CHECK(!status_.has_value(), "closed as ", status_->ToString(), ", then as ", status.ToString());
     status_ = std::move(status);
     calls_back = Wake();
@@ -46,35 +46,35 @@ void GenerationStream::Close(absl::Status status) {
 }
 
 std::optional<StreamEvent> GenerationStream::TryNext() {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   std::optional<StreamEvent> event = TakeFirst();
   consumer_waits_ = !event.has_value() && !status_.has_value();
   return event;
 }
 
 std::optional<StreamEvent> GenerationStream::Next() {
-  absl::MutexLock lock(&mutex_);
-  while (events_.empty() && !status_.has_value()) ready_.Wait(&mutex_);
+  std::unique_lock lock(mutex_);
+  while (events_.empty() && !status_.has_value()) ready_.wait(lock);
   return TakeFirst();
 }
 
 bool GenerationStream::ended() const {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   return status_.has_value() && events_.empty();
 }
 
 absl::Status GenerationStream::status() const {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   return status_.value_or(absl::OkStatus());
 }
 
 void GenerationStream::SetReadyCallback(std::function<void()> on_ready) {
-  absl::MutexLock lock(&callback_mutex_);
+  std::lock_guard lock(callback_mutex_);
   on_ready_ = std::move(on_ready);
 }
 
 int GenerationStream::num_pending() const {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   return static_cast<int>(events_.size());
 }
 
@@ -100,12 +100,12 @@ std::optional<StreamEvent> GenerationStream::TakeFirst() {
 }
 
 bool GenerationStream::Wake() {
-  ready_.Signal();
+  ready_.notify_one();
   return std::exchange(consumer_waits_, false);
 }
 
 void GenerationStream::CallBack() {
-  absl::MutexLock lock(&callback_mutex_);
+  std::lock_guard lock(callback_mutex_);
   if (on_ready_) on_ready_();
 }
 

@@ -4,10 +4,12 @@
 // callback.
 #pragma once
 
+#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <variant>
@@ -15,7 +17,6 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "engine/request/sequence.h"
 #include "engine/request/step_plan.h"
@@ -101,14 +102,15 @@ class GenerationStream {
   bool Wake() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CallBack() ABSL_LOCKS_EXCLUDED(mutex_);
 
-  mutable absl::Mutex mutex_;
-  absl::CondVar ready_;
+  // Of the standard library: ThreadSanitizer sees its locks, but not those of an abseil that was built without it.
+  mutable std::mutex mutex_;
+  std::condition_variable ready_;
   std::deque<StreamEvent> events_ ABSL_GUARDED_BY(mutex_);
   bool consumer_waits_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<absl::Status> status_ ABSL_GUARDED_BY(mutex_);
 
   // A lock of its own, so that the callback may take locks that the consumer holds when it calls TryNext.
-  absl::Mutex callback_mutex_;
+  std::mutex callback_mutex_;
   std::function<void()> on_ready_ ABSL_GUARDED_BY(callback_mutex_);
 };
 

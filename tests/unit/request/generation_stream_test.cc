@@ -1,7 +1,7 @@
 #include "engine/request/generation_stream.h"
 
-#include <atomic>
-#include <random>
+#include <condition_variable>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -9,7 +9,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "absl/synchronization/notification.h"
 #include "engine/base/strings.h"
 
 namespace expertd {
@@ -161,10 +160,10 @@ TEST(GenerationStreamTest, NoCallComesAfterTheCallbackIsTakenAway) {
 TEST(GenerationStreamTest, TheCallbackMayTakeALockUnderWhichTheConsumerReads) {
   // Two threads, each with both locks in its own order: a deadlock if the callback ran under the stream's lock.
   GenerationStream stream;
-  absl::Mutex consumer_mutex;
+  std::mutex consumer_mutex;
   int num_wakes = 0;
   stream.SetReadyCallback([&] {
-    absl::MutexLock lock(&consumer_mutex);
+    std::lock_guard lock(consumer_mutex);
     ++num_wakes;
   });
   std::thread producer([&] {
@@ -174,7 +173,7 @@ TEST(GenerationStreamTest, TheCallbackMayTakeALockUnderWhichTheConsumerReads) {
 
   int64_t num_tokens = 0;
   while (!stream.ended()) {
-    absl::MutexLock lock(&consumer_mutex);
+    std::lock_guard lock(consumer_mutex);
     const std::optional<StreamEvent> event = stream.TryNext();
     if (event.has_value()) num_tokens += std::get<DeltaEvent>(*event).num_tokens;
   }
@@ -213,13 +212,13 @@ TEST(GenerationStreamTest, AReaderByCallbackLosesNoWakeup) {
   // The reader sleeps whenever TryNext has nothing and only the callback wakes it: a lost call would hang the test.
   for (int round = 0; round < 200; ++round) {
     GenerationStream stream;
-    absl::Mutex mutex;
-    absl::CondVar woken;
+    std::mutex mutex;
+    std::condition_variable woken;
     int num_wakes = 0;
     stream.SetReadyCallback([&] {
-      absl::MutexLock lock(&mutex);
+      std::lock_guard lock(mutex);
       ++num_wakes;
-      woken.Signal();
+      woken.notify_one();
     });
     std::thread producer([&] {
       for (int i = 0; i < 100; ++i) stream.Push(Delta(0, "x", i));
@@ -233,8 +232,8 @@ TEST(GenerationStreamTest, AReaderByCallbackLosesNoWakeup) {
         continue;
       }
       if (stream.ended()) break;
-      absl::MutexLock lock(&mutex);
-      while (num_wakes == 0) woken.Wait(&mutex);
+      std::unique_lock lock(mutex);
+      while (num_wakes == 0) woken.wait(lock);
       num_wakes = 0;
     }
     stream.SetReadyCallback(nullptr);

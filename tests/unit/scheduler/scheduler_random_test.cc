@@ -386,8 +386,8 @@ TEST(SchedulerRandomTest, AStreamOfUrgentRequestsDoesNotStarveAModestOne) {
   config.block_size = 4;
   config.num_blocks = 8;
   config.priority_ageing = absl::Seconds(10);
+  std::deque<Sequence> sequences;  // outlive the scheduler
   Scheduler scheduler(config);
-  std::deque<Sequence> sequences;
   const auto add = [&](int32_t priority, absl::Time now) -> Sequence& {
     Sequence& sequence = sequences.emplace_back();
     sequence.id = sequences.size();
