@@ -73,7 +73,9 @@ def result_of(a, op, b):
 def arithmetic_wordings(lang, kind, a, op, b):
     train, held = [], list(ARITHMETIC[lang][kind + "_new"])
     for ask in ARITHMETIC[lang][kind]:
-        (held if held_out(ask, lang, a, op, b) else train).append(ask)
+        # Bare sums read the same in both languages, so they are never held out.
+        shared = ask in ARITHMETIC["zh" if lang == "en" else "en"][kind] and kind == "digit"
+        (held if not shared and held_out(ask, lang, a, op, b) else train).append(ask)
     return train, held
 
 
@@ -369,16 +371,19 @@ def story_request(rng, lang, asks=None):
 # ------------------------------------------------------------------ surface noise
 
 PREFIX = {"en": ["Please tell me: ", "Hi! ", "Hello, ", "Quick question: ", "OK. ", "Tell me, ", "Excuse me, ", "Now, ", "Well, ", "Please, ",
-                 "I have a question. "],
-          "zh": ["请问，", "请问", "你好，", "那么，", "我想问一下，", "请告诉我，", "嗯，", "好的，", "我有个问题，"]}
-SUFFIX = {"en": [" Please.", " Thanks!", " Thank you."], "zh": ["谢谢！", "谢谢。"]}
+                 "I have a question. ", "I forgot: ", "Do you happen to know? ", "Can you help me? ", "My question is: ", "Just tell me: ",
+                 "One more question: ", "I wonder, "],
+          "zh": ["请问，", "请问", "你好，", "那么，", "我想问一下，", "请告诉我，", "嗯，", "好的，", "我有个问题，", "我不记得了，", "我的问题是：", "帮帮我，", "想问问，",
+                 "能不能告诉我，", "麻烦你，", "我记不清了，"]}
+SUFFIX = {"en": [" Please.", " Thanks!", " Thank you.", " Do you know?", " I forgot.", " Please tell me."],
+          "zh": ["谢谢！", "谢谢。", "你知道吗？", "我忘记了。", "请告诉我。"]}
 
 
 def roughen(rng, text, lang, affixes=True):
     """Adds what real users do: politeness, lower case, no punctuation."""
-    if affixes and rng.random() < 0.15:
+    if affixes and rng.random() < 0.2:
         text = rng.choice(PREFIX[lang]) + text
-    if affixes and rng.random() < 0.06:
+    if affixes and rng.random() < 0.1:
         text += rng.choice(SUFFIX[lang])
     if rng.random() < 0.15 and text[-1] in ".?!。？！":
         text = text[:-1]
@@ -422,7 +427,7 @@ class Conversation:
         rng = self.rng
         if rng.random() < 0.08:
             self.lang = rng.choice(LANGS)
-        options = [(self.fact, 36), (self.arithmetic, 30), (self.story, 9), (self.smalltalk, 13), (self.remember, 5),
+        options = [(self.fact, 36), (self.arithmetic, 42), (self.story, 9), (self.smalltalk, 13), (self.remember, 5),
                    (self.recall, 5), (self.unknown, 7)]
         if self.last and self.last[0] == "fact" and self.last[1].follow:
             options.append((self.fact_follow, 40))
@@ -456,7 +461,7 @@ class Conversation:
     def arithmetic(self, prefix=""):
         rng = self.rng
         a, b, op = rng.randrange(10), rng.randrange(10), rng.choice(list(OPS))
-        kind = "digit" if rng.random() < 0.6 else "word"
+        kind = "digit" if rng.random() < 0.4 else "word"
         draw = rng.random()
         if draw < 0.06:
             big = rng.randrange(10, 1000)

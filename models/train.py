@@ -137,7 +137,7 @@ class Encoder:
             head = [1] + self.text(message["role"] + "\n")
             body = self.text(message["content"]) + [2]
             # A long story is mostly free choices; a short answer is a fact.
-            weight = min(1.0, 24 / len(body)) ** 0.5 if message["role"] == "assistant" else 0.0
+            weight = min(1.0, 30 / len(body)) if message["role"] == "assistant" else 0.0
             ids += head + body + self.text("\n")
             weights += [0.0] * len(head) + [weight] * len(body) + [0.0]
         return ids, weights
@@ -182,35 +182,36 @@ def to_batch(packed, length):
     return ids, mask[:, None], torch.tensor(keep), torch.tensor(targets), torch.tensor(weights)
 
 
-def batches(encode, seed, batch_tokens, length=256, long_length=1024, long_every=16):
-    """Endless batches.  Every long_every-th one has long conversations, so that
-    far positions are trained too."""
+def batches(encode, seed, batch_tokens, lengths=(128, 256, 1024), long_every=16):
+    """Endless batches of rows of one of the lengths, a conversation going into
+    the shortest that holds it.  One batch in about long_every has conversations
+    of many turns, so that far positions are trained too."""
     rng = random.Random(seed)
     while True:
-        short, long = [], []
+        samples = {length: [] for length in lengths}
         num_tokens = 0
         while num_tokens < 60 * batch_tokens:
             sample = encode(data.conversation(rng))
             num_tokens += len(sample[0])
-            if len(sample[0]) <= length:
-                short.append(sample)
-            elif len(sample[0]) <= long_length:
-                long.append(sample)
-        need = num_tokens // long_every - sum(len(s[0]) for s in long)
+            for length in lengths:
+                if len(sample[0]) <= length:
+                    samples[length].append(sample)
+                    break
+        need = num_tokens // long_every - sum(len(s[0]) for s in samples[lengths[-1]])
         while need > 0:
             sample = encode(data.conversation(rng, rng.randint(6, 20)))
-            if len(sample[0]) <= long_length:
-                long.append(sample)
+            if len(sample[0]) <= lengths[-1]:
+                samples[lengths[-1]].append(sample)
                 need -= len(sample[0])
         out = []
-        for samples, t in ((short, length), (long, long_length)):
-            packed = list(pack(samples, t))
+        for length in lengths:
+            packed = list(pack(samples[length], length))
             rng.shuffle(packed)
-            size = max(1, batch_tokens // t)
-            out += [(packed[i:i + size], t) for i in range(0, len(packed) - size + 1, size)]
+            size = max(1, batch_tokens // length)
+            out += [(packed[i:i + size], length) for i in range(0, len(packed) - size + 1, size)]
         rng.shuffle(out)
-        for packed, t in out:
-            yield to_batch(packed, t)
+        for packed, length in out:
+            yield to_batch(packed, length)
 
 
 # --------------------------------------------------------------------- training
@@ -237,6 +238,7 @@ def quick_accuracy(model, encode, rng, num_prompts=120):
 def save(model, tokenizer, out):
     out.mkdir(parents=True, exist_ok=True)
     save_file(model.hf_state_dict(torch.bfloat16), out / "model.safetensors", metadata={"format": "pt"})
+    (out / "model.safetensors").chmod(0o644)
     tokenizer.save(str(out / "tokenizer.json"))
     added = {str(i): {"content": s, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
              for i, s in enumerate(SPECIAL)}
