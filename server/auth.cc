@@ -43,7 +43,8 @@ absl::StatusOr<KeyRing> KeyRing::Load(const std::string& path) {
   for (int number = 1; std::getline(file, line); ++number) {
     const std::string_view key = Trim(std::string_view(line).substr(0, line.find('#')));
     if (key.empty()) continue;
-    if (key.size() < kMinKeyLength || key.size() > kMaxKeyLength || key.find_first_of(" \t") != std::string_view::npos) {
+    const bool has_blank = key.find_first_of(" \t") != std::string_view::npos;
+    if (key.size() < kMinKeyLength || key.size() > kMaxKeyLength || has_blank) {
       return absl::InvalidArgumentError(StrCat("--api-key-file ", path, " line ", number, ": a key has ", kMinKeyLength,
                                                "..", kMaxKeyLength, " characters and no blanks"));
     }

@@ -45,8 +45,8 @@ absl::StatusOr<ChatInput> ToChatInput(const v1::ChatInput& chat);
 // OK when `name` is empty or `served`; else NotFound MODEL_NOT_FOUND.
 absl::Status CheckModelName(std::string_view name, std::string_view served);
 
-// Events to messages. Text and vectors are moved out of `event`. `tokenizer` gives the texts of log-probabilities and may
-// be null (they stay empty then). Targets are expected to be empty.
+// Events to messages. Text and vectors are moved out of `event`. `tokenizer` gives the texts of log-probabilities and
+// may be null (they stay empty then). Targets are expected to be empty.
 void FillPrompt(PromptEvent&& event, const Tokenizer* tokenizer, v1::PromptInfo* prompt);
 void FillDelta(DeltaEvent&& event, const Tokenizer* tokenizer, v1::Delta* delta);
 void FillFinished(FinishedEvent&& event, v1::Finished* finished);

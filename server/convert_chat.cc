@@ -23,8 +23,8 @@ constexpr int kMaxStructDepth = 16;
 constexpr int kMaxJsonDepth = 64;
 // Variables and functions that the server gives to templates.
 constexpr std::array<std::string_view, 14> kReservedVariables = {
-    "messages",  "tools",     "add_generation_prompt", "continue_final_message", "chat_template", "tokenize", "bos_token",
-    "eos_token", "pad_token", "unk_token",             "raise_exception",        "strftime_now",  "namespace", "range"};
+    "messages",  "tools",     "add_generation_prompt", "continue_final_message", "chat_template", "tokenize",
+    "bos_token", "eos_token", "pad_token", "unk_token", "raise_exception", "strftime_now", "namespace", "range"};
 
 absl::StatusOr<std::string_view> RoleName(v1::Role role, const std::string& path) {
   switch (role) {
@@ -47,8 +47,10 @@ absl::StatusOr<Json> ContentOf(const v1::Message& message, const std::string& pa
     const std::string part_path = StrCat(path, ".parts[", i, "]");
     switch (part.part_case()) {
       case v1::ContentPart::kText: break;
-      case v1::ContentPart::kImage: return UnsupportedFeature(StrCat(part_path, ".image"), "pictures are not supported");
-      case v1::ContentPart::kVideo: return UnsupportedFeature(StrCat(part_path, ".video"), "films are not supported");
+      case v1::ContentPart::kImage:
+        return UnsupportedFeature(StrCat(part_path, ".image"), "pictures are not supported");
+      case v1::ContentPart::kVideo:
+        return UnsupportedFeature(StrCat(part_path, ".video"), "films are not supported");
       default: return InvalidParameter(part_path, "is empty; must have text");
     }
     if (i > 0) content.push_back('\n');
@@ -69,7 +71,8 @@ absl::StatusOr<Json> JsonObjectOf(const std::string& text, const std::string& pa
 
 absl::Status CheckToolName(const std::string& name, const std::string& path) {
   const auto allowed = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.';
+    const bool is_alphanumeric = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+    return is_alphanumeric || c == '_' || c == '-' || c == '.';
   };
   if (!name.empty() && name.size() <= kMaxToolNameBytes && std::all_of(name.begin(), name.end(), allowed)) {
     return absl::OkStatus();
@@ -134,7 +137,8 @@ absl::StatusOr<Json> ToolsOf(const v1::ChatInput& chat) {
     const v1::FunctionTool& function = chat.tools(i).function();
     RETURN_IF_ERROR(CheckToolName(function.name(), path + ".name"));
     if (function.strict()) return UnsupportedFeature(path + ".strict", "calls are not forced to follow the schema");
-    ASSIGN_OR_RETURN(Json parameters, JsonObjectOf(function.parameters_json_schema(), path + ".parameters_json_schema"));
+    ASSIGN_OR_RETURN(Json parameters,
+                     JsonObjectOf(function.parameters_json_schema(), path + ".parameters_json_schema"));
     Json entry = Json::object();
     entry["type"] = "function";
     entry["function"] = Json::object();

@@ -130,7 +130,8 @@ void HealthService::EndWatches() {
     watches_ended_ = true;
     watches = watches_;
   }
-  for (const std::shared_ptr<HealthWatch>& watch : watches) watch->End(absl::UnavailableError("the server is stopping"));
+  const absl::Status status = absl::UnavailableError("the server is stopping");
+  for (const std::shared_ptr<HealthWatch>& watch : watches) watch->End(status);
 }
 
 }  // namespace expertd

@@ -48,7 +48,9 @@ void Answer(const Request& request, const std::vector<std::string>& services, Re
       return answer_file(pool.FindFileContainingSymbol(request.file_containing_symbol()),
                          request.file_containing_symbol());
     case Request::kListServices:
-      for (const std::string& name : services) response->mutable_list_services_response()->add_service()->set_name(name);
+      for (const std::string& name : services) {
+        response->mutable_list_services_response()->add_service()->set_name(name);
+      }
       return;
     case Request::kFileContainingExtension:  // the contract extends nothing
       return answer_file(nullptr, request.file_containing_extension().containing_type());
@@ -110,7 +112,8 @@ grpc::ServerBidiReactor<Request, Response>* StartReflection(CallGate::Ticket tic
 
 }  // namespace
 
-grpc::ServerBidiReactor<grpc::reflection::v1::ServerReflectionRequest, grpc::reflection::v1::ServerReflectionResponse>*
+grpc::ServerBidiReactor<grpc::reflection::v1::ServerReflectionRequest,
+                        grpc::reflection::v1::ServerReflectionResponse>*
 ReflectionService::ServerReflectionInfo(grpc::CallbackServerContext* context) {
   return StartReflection<grpc::reflection::v1::ServerReflectionRequest, grpc::reflection::v1::ServerReflectionResponse>(
       gate_.Admit(*context, "grpc.reflection.v1.ServerReflection/ServerReflectionInfo", access_), services_);

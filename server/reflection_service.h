@@ -1,5 +1,5 @@
-// Server reflection, v1 and v1alpha: the contract for tools such as grpcurl. Written here, since gRPC's own plugin knows
-// v1alpha only, and lets everybody in.
+// Server reflection, v1 and v1alpha: the contract for tools such as grpcurl. Written here, since gRPC's own plugin
+// knows v1alpha only, and lets everybody in.
 #pragma once
 
 #include <string>
@@ -17,7 +17,8 @@ class ReflectionService final : public grpc::reflection::v1::ServerReflection::C
   ReflectionService(CallGate& gate, CallGate::Access access, std::vector<std::string> services)
       : gate_(gate), access_(access), services_(std::move(services)) {}
 
-  grpc::ServerBidiReactor<grpc::reflection::v1::ServerReflectionRequest, grpc::reflection::v1::ServerReflectionResponse>*
+  grpc::ServerBidiReactor<grpc::reflection::v1::ServerReflectionRequest,
+                          grpc::reflection::v1::ServerReflectionResponse>*
   ServerReflectionInfo(grpc::CallbackServerContext* context) override;
 
  private:

@@ -131,7 +131,8 @@ class GrpcServer final : public Server {
     for (size_t i = 0; i < ports.size(); ++i) {
       const std::string& address = config_.listen_addresses[i];
       if (grpc_ == nullptr || ports[i] == 0) {
-        return absl::UnavailableError(StrCat("can't listen on ", address, ": in use, not of this machine, or forbidden"));
+        return absl::UnavailableError(
+            StrCat("can't listen on ", address, ": in use, not of this machine, or forbidden"));
       }
       addresses_.push_back(address.starts_with("unix:") ? address
                                                         : StrCat(address.substr(0, address.rfind(':') + 1), ports[i]));

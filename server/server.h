@@ -20,9 +20,9 @@ namespace expertd {
 // Thread-safe, but for construction and destruction.
 class Server {
  public:
-  // Checks `config`, reads keys and certificates, listens on all addresses and answers calls (NOT_READY until SetEngine).
-  // `observer` may be null and outlives the server. Errors: InvalidArgument and NotFound for settings and files;
-  // Unavailable when an address can't be listened on.
+  // Checks `config`, reads keys and certificates, listens on all addresses and answers calls (NOT_READY until
+  // SetEngine). `observer` may be null and outlives the server. Errors: InvalidArgument and NotFound for settings and
+  // files; Unavailable when an address can't be listened on.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerConfig& config, RpcObserver* observer);
 
   // Stops at once: Drain with zero timeouts, unless it has drained.

@@ -64,9 +64,11 @@ absl::Status ServerConfig::Validate() const {
   RETURN_IF_ERROR(CheckDuration("--grpc-keepalive-time", keepalive_time, absl::Seconds(1), absl::Hours(24)));
   RETURN_IF_ERROR(CheckDuration("--grpc-keepalive-timeout", keepalive_timeout, absl::Seconds(1), absl::Hours(1)));
   RETURN_IF_ERROR(CheckDuration("--grpc-max-connection-age", max_connection_age, absl::Seconds(1), kForever));
-  RETURN_IF_ERROR(CheckDuration("--grpc-max-connection-age-grace", max_connection_age_grace, absl::Seconds(1), kForever));
+  RETURN_IF_ERROR(
+      CheckDuration("--grpc-max-connection-age-grace", max_connection_age_grace, absl::Seconds(1), kForever));
   RETURN_IF_ERROR(CheckDuration("--grpc-handshake-timeout", handshake_timeout, absl::Seconds(1), absl::Hours(1)));
-  RETURN_IF_ERROR(CheckDuration("--stream-stall-timeout", stream_stall_timeout, absl::Milliseconds(10), absl::Hours(24)));
+  RETURN_IF_ERROR(
+      CheckDuration("--stream-stall-timeout", stream_stall_timeout, absl::Milliseconds(10), absl::Hours(24)));
   return CheckRange("--submit-threads", num_submit_threads, 2, 64);
 }
 

@@ -221,13 +221,14 @@ void StreamReactor::OnWriteDone(bool ok) {
   absl::Duration waited;
   {
     absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(
-        +[](bool* is_resetting) { return !*is_resetting; }, &is_resetting_));
+    mutex_.Await(absl::Condition(+[](bool* is_resetting) { return !*is_resetting; }, &is_resetting_));
     is_busy_ = false;
     waited = absl::Now() - write_start_;
     if (!ok) is_cancelled_ = true;
   }
-  if (waited >= kReportedBackpressure && environment_.observer != nullptr) environment_.observer->OnBackpressure(waited);
+  if (waited >= kReportedBackpressure && environment_.observer != nullptr) {
+    environment_.observer->OnBackpressure(waited);
+  }
   Pump();
 }
 

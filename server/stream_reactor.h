@@ -1,6 +1,6 @@
-// StreamReactor: one StreamGenerate call. At most one write is in flight; what the engine brings meanwhile waits, merged,
-// in the GenerationStream. So memory per slow reader is bounded by what its request may generate, and a reader that takes
-// nothing for --stream-stall-timeout is ended.
+// StreamReactor: one StreamGenerate call. At most one write is in flight; what the engine brings meanwhile waits,
+// merged, in the GenerationStream. So memory per slow reader is bounded by what its request may generate, and a reader
+// that takes nothing for --stream-stall-timeout is ended.
 #pragma once
 
 #include <grpcpp/support/server_callback.h>

@@ -1,5 +1,5 @@
-// What the RPC side of the server reports about its calls. The server calls an RpcObserver; metrics/ turns the calls into
-// Prometheus series, tests record them.
+// What the RPC side of the server reports about its calls. The server calls an RpcObserver; metrics/ turns the calls
+// into Prometheus series, tests record them.
 #pragma once
 
 #include <string_view>
@@ -9,9 +9,9 @@
 
 namespace expertd {
 
-// Implementations are thread-safe: all of gRPC's threads report at once. Calls are quick and never block. `method` is one
-// of the fixed names of the contract's methods ("expertd.v1.InferenceService/Generate"), so it may be a label; it lives
-// as long as the process.
+// Implementations are thread-safe: all of gRPC's threads report at once. Calls are quick and never block. `method` is
+// one of the fixed names of the contract's methods ("expertd.v1.InferenceService/Generate"), so it may be a label; it
+// lives as long as the process.
 class RpcObserver {
  public:
   virtual ~RpcObserver() = default;

