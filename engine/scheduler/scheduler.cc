@@ -98,7 +98,8 @@ void Scheduler::Commit(const StepPlan& plan, const StepResult& result) {
     Sequence& sequence = *entry.sequence;
     sequence.num_computed_tokens += plan.sequences[i].num_tokens;
     EXPERTD_CHECK(sequence.num_computed_tokens <= sequence.num_tokens(), "sequence ", sequence.id);
-    PublishBlocks(entry);
+    // What a broken step left in the cache must not reach other requests.
+    if (!result.sequences[i].has_nan) PublishBlocks(entry);
     if (!plan.sequences[i].samples) continue;
     sequence.finish_reason = AppendToken(sequence, result.sequences[i]);
     if (sequence.finish_reason != FinishReason::kNone) {

@@ -512,6 +512,24 @@ TEST(SchedulerTest, EndsASequenceForWhichEveryTokenIsMasked) {
   EXPECT_FALSE(scheduler.HasWork());
 }
 
+TEST(SchedulerTest, ABrokenStepLeavesNothingInTheCache) {
+  Sequences sequences;
+  Scheduler scheduler(Config());
+  Sequence& broken = sequences.Make(Tokens(10, 9));
+  scheduler.Add(&broken);
+  const StepPlan plan = scheduler.Plan(kStart);
+  StepResult result;
+  result.sequences.resize(1);
+  result.sequences[0].has_nan = true;
+
+  scheduler.Commit(plan, result);
+  scheduler.Finish(&broken, FinishReason::kError);
+  scheduler.Add(&sequences.Make(Tokens(10, 9)));
+  const StepPlan next = scheduler.Plan(kStart);
+
+  EXPECT_THAT(RowsOf(next), ElementsAre(Row{2, 9, true}));
+}
+
 TEST(SchedulerTest, EndsASequenceForWhichNoTokenCameWithError) {
   Sequences sequences;
   Scheduler scheduler(Config());
