@@ -41,9 +41,10 @@ python_environment() {
 }
 
 # buf, the linter of the contract, from npm.
+BUF_VERSION=1.75.0
 node_environment() {
-  [[ -x build/node/node_modules/.bin/buf ]] && return
-  mkdir -p build/node && cp tests/package.json tests/package-lock.json build/node/ && (cd build/node && npm ci --silent)
+  [[ -x build/node/node_modules/.bin/buf && $(build/node/node_modules/.bin/buf --version) == "$BUF_VERSION" ]] && return
+  mkdir -p build/node && npm install --prefix build/node --no-audit --no-fund --silent "@bufbuild/buf@$BUF_VERSION"
 }
 
 step packages install_missing "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" || exit 1

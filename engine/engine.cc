@@ -205,10 +205,10 @@ class EngineImpl final : public Engine {
   const PromptBuilder prompt_builder_;
   StatsSink* const stats_;
 
-  // Engine thread only.
+  // Engine thread only. Sequences outlive the scheduler, which holds pointers to them.
+  absl::flat_hash_map<std::string, std::unique_ptr<LiveRequest>> live_;
   Scheduler scheduler_;
   ModelRunner runner_;
-  absl::flat_hash_map<std::string, std::unique_ptr<LiveRequest>> live_;
   absl::flat_hash_map<const Sequence*, LiveRequest*> live_by_sequence_;
   RateMeter decode_rate_, prefill_rate_;
   bool was_idle_ = true;
@@ -568,6 +568,7 @@ void EngineImpl::EndRequest(LiveRequest& live) {
 
 void EngineImpl::ReportStep(const StepPlan& plan, int32_t num_prefill_rows, absl::Time start, absl::Time end) {
   const SchedulerStats scheduler = scheduler_.stats();
+  const int32_t num_empty_blocks = scheduler.num_blocks_free - scheduler.num_blocks_cached;
   const int32_t num_decode_rows = plan.num_tokens - num_prefill_rows;
   decode_rate_.Add(end, num_decode_rows);
   prefill_rate_.Add(end, num_prefill_rows);
@@ -576,7 +577,7 @@ void EngineImpl::ReportStep(const StepPlan& plan, int32_t num_prefill_rows, absl
     load_.num_running = scheduler.num_running;
     load_.num_waiting = scheduler.num_waiting;
     load_.num_waiting_tokens = scheduler.num_waiting_tokens;
-    load_.blocks_free = scheduler.num_blocks_free;
+    load_.blocks_free = num_empty_blocks;
     load_.blocks_used = scheduler.num_blocks_used;
     load_.blocks_cached = scheduler.num_blocks_cached;
     load_.prefix_queried_tokens = scheduler.prefix_queried_tokens;
@@ -600,7 +601,7 @@ void EngineImpl::ReportStep(const StepPlan& plan, int32_t num_prefill_rows, absl
   stats.num_waiting = scheduler.num_waiting;
   stats.num_waiting_tokens = scheduler.num_waiting_tokens;
   if (scheduler.num_waiting > 0) stats.oldest_waiting = end - scheduler.oldest_arrival;
-  stats.blocks_free = scheduler.num_blocks_free;
+  stats.blocks_free = num_empty_blocks;
   stats.blocks_used = scheduler.num_blocks_used;
   stats.blocks_cached = scheduler.num_blocks_cached;
   stats.preemptions_total = scheduler.num_preemptions;

@@ -302,7 +302,7 @@ void EngineMetrics::Series::UpdateState(const StepStats& stats) {
   blocks_free.Set(stats.blocks_free);
   blocks_used.Set(stats.blocks_used);
   blocks_cached.Set(stats.blocks_cached);
-  const double total_blocks = static_cast<double>(stats.blocks_free) + stats.blocks_used;
+  const double total_blocks = static_cast<double>(stats.blocks_free) + stats.blocks_used + stats.blocks_cached;
   const double usage = total_blocks > 0 ? stats.blocks_used / total_blocks : 0.0;
   kv_usage.Set(usage);
   RaiseTo(prefix_queries, static_cast<double>(stats.prefix_queried_tokens_total));

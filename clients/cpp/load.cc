@@ -68,6 +68,7 @@ class LoadRun {
   class Call;
 
   v1::GenerateRequest NextRequest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Starts the next request, unless all have been started.
   void StartCall() ABSL_LOCKS_EXCLUDED(mutex_);
   void OnDone(CallRecord record) ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -157,6 +158,7 @@ void LoadRun::StartCall() {
   v1::InferenceService::Stub* stub;
   {
     absl::MutexLock lock(&mutex_);
+    if (num_started_ >= options_.num_requests) return;
     request = NextRequest();
     stub = stubs_[static_cast<size_t>(num_started_) % stubs_.size()].get();
     ++num_started_;
@@ -166,14 +168,12 @@ void LoadRun::StartCall() {
 }
 
 void LoadRun::OnDone(CallRecord record) {
-  bool starts_another;
   {
     absl::MutexLock lock(&mutex_);
     records_.push_back(std::move(record));
     --num_open_;
-    starts_another = options_.request_rate <= 0 && num_started_ < options_.num_requests;
   }
-  if (starts_another) StartCall();
+  if (options_.request_rate <= 0) StartCall();
 }
 
 std::vector<CallRecord> LoadRun::Run() {

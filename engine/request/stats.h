@@ -26,6 +26,7 @@ struct StepStats {
   int32_t num_waiting = 0;
   int64_t num_waiting_tokens = 0;
   absl::Duration oldest_waiting;            // zero when none waits
+  // Every block is one of: empty, held by a sequence, or free with reusable content.
   int32_t blocks_free = 0, blocks_used = 0, blocks_cached = 0;
   int64_t preemptions_total = 0;
   int64_t prefix_queried_tokens_total = 0, prefix_hit_tokens_total = 0;

@@ -1,6 +1,7 @@
 """The subcommands of expertd on the bundled model, as a user runs them."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -141,7 +142,7 @@ def test_chat_and_load_speak_to_a_server(server):
     assert report["completed"] == 12
     assert report["output_tokens"] == 120
     for name in ("time_to_first_token", "inter_token", "end_to_end"):
-        assert 0 < report[name]["median_ms"] <= report[name]["p99_ms"]
+        assert 0 < report[name]["mean_ms"] and 0 <= report[name]["median_ms"] <= report[name]["p99_ms"]
 
 
 def test_the_readme_shows_flags_that_exist():
@@ -150,6 +151,6 @@ def test_the_readme_shows_flags_that_exist():
     help_text = "".join(run(command, "--help").stdout
                         for command in ("serve", "generate", "logits", "bench", "inspect", "chat", "load"))
     shown = {word.split("=")[0].rstrip("`,.;:)") for word in readme.replace("|", " ").replace("`", " ").split()
-             if word.startswith("--") and len(word) > 2}
+             if re.match("--[a-z]", word)}
 
     assert {flag for flag in shown if flag not in help_text} == set()

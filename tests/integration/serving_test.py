@@ -141,13 +141,13 @@ def test_abort_request_by_id(server, pb):
     assert error_details(raised.value)[0] == "ABORTED_BY_ADMIN"
 
 
-def test_tokenizer_service_round_trips(server):
+def test_tokenizer_service_round_trips(server, pb):
     from expertd.v1 import tokenizer_pb2, tokenizer_pb2_grpc
     stub = tokenizer_pb2_grpc.TokenizerServiceStub(server.channel())
 
     tokenized = stub.Tokenize(tokenizer_pb2.TokenizeRequest(texts=["Hello, 世界 👋"]))
     back = stub.Detokenize(tokenizer_pb2.DetokenizeRequest(
-        sequences=[tokenizer_pb2.TokenSequence(ids=tokenized.results[0].ids)]))
+        sequences=[pb.TokenInput(ids=tokenized.results[0].ids)]))
 
     assert back.texts[0] == "Hello, 世界 👋"
 
@@ -286,20 +286,20 @@ def test_sigterm_cuts_streams_off_after_the_timeout(start_server, pb):
 
 def test_api_keys_guard_the_services_but_not_health(start_server, pb, tmp_path):
     keys = tmp_path / "keys"
-    keys.write_text("# operators\nsecret-one\nsecret-two\n")
+    keys.write_text("# operators\nfirst-secret-of-operators\nsecond-secret-of-operators\n")
     server = start_server("--api-key-file", str(keys))
     request = chat_request(pb, "Hello!", temperature=0)
 
     with pytest.raises(grpc.RpcError) as none:
         server.inference().Generate(request)
     with pytest.raises(grpc.RpcError) as wrong:
-        server.inference().Generate(request, metadata=[("authorization", "Bearer secret-three")])
-    reply = server.inference().Generate(request, metadata=[("authorization", "Bearer secret-two")])
+        server.inference().Generate(request, metadata=[("authorization", "Bearer third-secret-of-operators")])
+    reply = server.inference().Generate(request, metadata=[("authorization", "Bearer second-secret-of-operators")])
 
     assert none.value.code() == wrong.value.code() == grpc.StatusCode.UNAUTHENTICATED
     assert error_details(wrong.value)[0] == "API_KEY_INVALID"
     assert reply.candidates[0].text
-    assert "secret" not in server.log_text()
+    assert "secret-of-operators" not in server.log_text()
 
 
 def test_a_full_queue_says_so_and_when_to_come_again(start_server, pb):
