@@ -102,6 +102,20 @@ TEST_P(SameBitsTest, AsOneOfManyThatDecode) {
   EXPECT_TRUE(SameBits(logits, whole));
 }
 
+TEST_P(SameBitsTest, WhicheverRowsAskForLogits) {
+  const std::vector<int32_t> prompt = Tokens(60, 4);
+  const std::vector<float> whole = WholePrompt(prompt);
+  ModelHarness harness(*model_, With(2));
+  const int64_t vocab = model_->config().vocab_size;
+  const int silent = harness.NewSequence(), ours = harness.NewSequence();
+
+  EXPECT_TRUE(harness.Step({{ours, {prompt.begin(), prompt.begin() + 50}, /*wants_logits=*/false}}).empty());
+  const std::vector<float> tail = harness.Step({{silent, Tokens(30, 1), /*wants_logits=*/false},
+                                                {ours, {prompt.begin() + 50, prompt.end()}}});
+
+  EXPECT_TRUE(SameBits(tail, {whole.begin() + 50 * vocab, whole.end()}));
+}
+
 std::string ParamName(const testing::TestParamInfo<SameBitsTest::ParamType>& info) {
   const Numbers numbers = std::get<1>(info.param);
   return std::get<0>(info.param) + (numbers.weights == DType::kF32 ? "_f32" : "_bf16") +

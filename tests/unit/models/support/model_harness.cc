@@ -57,7 +57,7 @@ std::vector<float> ModelHarness::Step(const std::vector<Feed>& feeds) {
                                .num_blocks = static_cast<int32_t>(sequence.blocks.size())});
     batch.block_tables.insert(batch.block_tables.end(), sequence.blocks.begin(), sequence.blocks.end());
     for (const int32_t token : feed.tokens) {
-      batch.logits_rows.push_back(batch.num_tokens());
+      if (feed.wants_logits) batch.logits_rows.push_back(batch.num_tokens());
       batch.positions.push_back(sequence.num_computed++);
       batch.tokens.push_back(token);
     }

@@ -40,9 +40,10 @@ class ModelHarness {
   struct Feed {
     int sequence = 0;
     std::vector<int32_t> tokens;
+    bool wants_logits = true;
   };
 
-  // Runs one step and returns the logits of all rows, [tokens of all feeds, vocab].
+  // Runs one step and returns the logits of all rows of the feeds that want them, [rows, vocab].
   std::vector<float> Step(const std::vector<Feed>& feeds);
 
   // Runs `tokens` of a new sequence in chunks of `chunk` rows, alone: logits of all positions.
