@@ -9,10 +9,9 @@
 #include <array>
 #include <filesystem>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
-
-#include <nlohmann/json.hpp>
 
 #include "absl/container/flat_hash_map.h"
 #include "engine/base/status_macros.h"
@@ -36,13 +35,13 @@ struct DTypeEntry {
 
 // Every type of the format, so that sizes can be checked; those without a DType are refused when asked for.
 constexpr std::array<DTypeEntry, 22> kDTypes = {{
-    {"F32", 32, DType::kF32},         {"F16", 16, DType::kF16},         {"BF16", 16, DType::kBF16},
-    {"F64", 64, std::nullopt},        {"C64", 64, std::nullopt},        {"F8_E4M3", 8, std::nullopt},
-    {"F8_E5M2", 8, std::nullopt},     {"F8_E8M0", 8, std::nullopt},     {"F8_E4M3FNUZ", 8, std::nullopt},
-    {"F8_E5M2FNUZ", 8, std::nullopt}, {"F6_E2M3", 6, std::nullopt},     {"F6_E3M2", 6, std::nullopt},
-    {"F4", 4, std::nullopt},          {"I64", 64, std::nullopt},        {"U64", 64, std::nullopt},
-    {"I32", 32, std::nullopt},        {"U32", 32, std::nullopt},        {"I16", 16, std::nullopt},
-    {"U16", 16, std::nullopt},        {"I8", 8, std::nullopt},          {"U8", 8, std::nullopt},
+    {"F32", 32, DType::kF32},         {"F16", 16, DType::kF16},     {"BF16", 16, DType::kBF16},
+    {"F64", 64, std::nullopt},        {"C64", 64, std::nullopt},    {"F8_E4M3", 8, std::nullopt},
+    {"F8_E5M2", 8, std::nullopt},     {"F8_E8M0", 8, std::nullopt}, {"F8_E4M3FNUZ", 8, std::nullopt},
+    {"F8_E5M2FNUZ", 8, std::nullopt}, {"F6_E2M3", 6, std::nullopt}, {"F6_E3M2", 6, std::nullopt},
+    {"F4", 4, std::nullopt},          {"I64", 64, std::nullopt},    {"U64", 64, std::nullopt},
+    {"I32", 32, std::nullopt},        {"U32", 32, std::nullopt},    {"I16", 16, std::nullopt},
+    {"U16", 16, std::nullopt},        {"I8", 8, std::nullopt},      {"U8", 8, std::nullopt},
     {"BOOL", 8, std::nullopt},
 }};
 
@@ -290,7 +289,8 @@ absl::Status CheckEntries(const Entries& entries, int64_t data_bytes) {
     }
     in_file_order.push_back(&named);
   }
-  std::ranges::sort(in_file_order, {}, [](const auto* named) { return std::pair(named->second.begin, named->second.end); });
+  std::ranges::sort(in_file_order, {},
+                    [](const auto* named) { return std::pair(named->second.begin, named->second.end); });
   int64_t covered = 0;
   for (const auto* named : in_file_order) {
     if (named->second.begin != covered) {
@@ -326,8 +326,8 @@ absl::Status ReadShardHeader(Shard& shard) {
   }
   const int64_t limit = std::min(kMaxHeaderBytes, size_bytes - kLengthBytes);
   if (header_bytes > static_cast<uint64_t>(limit)) {
-    return absl::InvalidArgumentError(StrCat("header length is ", header_bytes, "; at most ", limit, " (file of ",
-                                             size_bytes, " bytes)"));
+    return absl::InvalidArgumentError(
+        StrCat("header length is ", header_bytes, "; at most ", limit, " (file of ", size_bytes, " bytes)"));
   }
   const auto* text = reinterpret_cast<const char*>(shard.file.data() + kLengthBytes);
   HeaderReader reader;
@@ -373,8 +373,8 @@ class SafetensorsSource : public WeightSource {
     }
     const auto& [shard, entry] = found->second;
     if (!entry.dtype->supported.has_value()) {
-      return absl::UnimplementedError(StrCat("tensor ", ShowName(name), " has dtype ", entry.dtype->name,
-                                             "; supported are F32, F16 and BF16"));
+      return absl::UnimplementedError(
+          StrCat("tensor ", ShowName(name), " has dtype ", entry.dtype->name, "; supported are F32, F16 and BF16"));
     }
     return WeightTensor{entry.shape, *entry.dtype->supported, shard->data + entry.begin, entry.end - entry.begin};
   }
@@ -427,8 +427,7 @@ absl::StatusOr<std::string> ResolveShard(const std::string& dir, const std::stri
   if (error) return absl::NotFoundError(StrCat("shard ", ShowName(name), " is missing from the folder"));
   if (IsInside(file, folder)) return file.string();
   // A snapshot of a Hugging Face cache consists of links: <repo>/snapshots/<revision>/<name> -> <repo>/blobs/<hash>.
-  if (folder.parent_path().filename() == "snapshots" &&
-      IsInside(file, folder.parent_path().parent_path() / "blobs")) {
+  if (folder.parent_path().filename() == "snapshots" && IsInside(file, folder.parent_path().parent_path() / "blobs")) {
     return file.string();
   }
   return absl::InvalidArgumentError(StrCat("shard ", ShowName(name), " is a link that leaves the folder"));
@@ -440,8 +439,8 @@ absl::StatusOr<std::map<std::string, std::string>> ReadIndex(const std::string& 
     return absl::InvalidArgumentError(StrCat("has ", file.size_bytes(), " bytes; at most ", kMaxHeaderBytes));
   }
   IndexReader reader;
-  RETURN_IF_ERROR(ReadEvents({reinterpret_cast<const char*>(file.data()), static_cast<size_t>(file.size_bytes())},
-                             reader));
+  RETURN_IF_ERROR(
+      ReadEvents({reinterpret_cast<const char*>(file.data()), static_cast<size_t>(file.size_bytes())}, reader));
   if (!reader.has_weight_map()) return absl::InvalidArgumentError("weight_map is missing");
   return reader.Take();
 }
@@ -484,8 +483,7 @@ absl::StatusOr<std::unique_ptr<WeightSource>> OpenSafetensors(const std::string&
     return std::make_unique<SafetensorsSource>(std::move(shard));
   }
   if (std::filesystem::exists(index, error)) return OpenIndexed(dir, index);
-  return absl::NotFoundError(
-      StrCat(ShowName(dir), " has neither model.safetensors nor model.safetensors.index.json"));
+  return absl::NotFoundError(StrCat(ShowName(dir), " has neither model.safetensors nor model.safetensors.index.json"));
 }
 
 }  // namespace expertd

@@ -29,8 +29,8 @@ struct AttentionPart {
 // The step as attention sees it: made once, used by every layer. Arrays live in the scratch arena.
 struct AttentionStep {
   const ForwardBatch* batch = nullptr;
-  const int64_t* slots = nullptr;    // [num_tokens] block * block_size + offset: where the row's K and V go
-  const RopeRow* angles = nullptr;   // [num_tokens]
+  const int64_t* slots = nullptr;   // [num_tokens] block * block_size + offset: where the row's K and V go
+  const RopeRow* angles = nullptr;  // [num_tokens]
   std::span<const AttentionPart> parts;
   bool parts_are_sequences = false;  // part i is sequence i, all rows and heads
   int64_t part_scratch_floats = 0;   // scratch that a part needs at most

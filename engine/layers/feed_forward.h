@@ -14,7 +14,7 @@ class FeedForward {
 
   virtual int64_t size_bytes() const = 0;
 
-  // residual += feed_forward(x); both [num_rows, hidden], contiguous, not overlapping. Each row depends on its own x only.
+  // residual += feed_forward(x); both [num_rows, hidden], contiguous, not overlapping. A row depends on its own x only.
   virtual void AddTo(const float* x, int num_rows, float* residual, ForwardContext& context) const = 0;
 };
 

@@ -66,8 +66,8 @@ std::span<AttentionPart> CutAttention(const ForwardBatch& batch, const GqaSpec& 
   const int num_threads = context.pool.num_threads();
   int64_t total_work = 0;
   for (const BatchSequence& sequence : batch.sequences) total_work += AttentionWork(sequence, spec);
-  const int64_t part_work = num_threads == 1 ? INT64_MAX
-                                             : std::max(kMinPartWork, total_work / (kPartsPerThread * num_threads));
+  const int64_t part_work =
+      num_threads == 1 ? INT64_MAX : std::max(kMinPartWork, total_work / (kPartsPerThread * num_threads));
   int num_parts = 0;
   for (const BatchSequence& sequence : batch.sequences) num_parts += CountParts(sequence, spec, part_work).total();
 
@@ -240,8 +240,8 @@ AttentionStep PlanAttention(const ForwardBatch& batch, const GqaSpec& spec, KvCa
   step.parts_are_sequences = step.parts.size() == batch.sequences.size();
   const PagedKvLayer layer = PagedLayer(kv, 0);
   for (const AttentionPart& part : step.parts) {
-    step.part_scratch_floats = std::max(
-        step.part_scratch_floats, context.kernels.attention_scratch_floats(ArgsOf(part, batch, spec, layer)));
+    step.part_scratch_floats =
+        std::max(step.part_scratch_floats, context.kernels.attention_scratch_floats(ArgsOf(part, batch, spec, layer)));
   }
   return step;
 }

@@ -1,4 +1,4 @@
-// The specs of layers: plain values that say what a layer is. Model configs are made of them; layers are built from them.
+// The specs of layers: plain values that say what a layer is. Model configs are made of them, layers built from them.
 #pragma once
 
 #include <cstdint>

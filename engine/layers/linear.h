@@ -23,7 +23,8 @@ class Linear {
 
   // y = x W^T + b. x: [num_rows, num_inputs], row stride x_stride; y: [num_rows, num_outputs], row stride y_stride.
   // x and y do not overlap. fp32 accumulation.
-  void Forward(const float* x, int64_t x_stride, int num_rows, float* y, int64_t y_stride, ForwardContext& context) const;
+  void Forward(const float* x, int64_t x_stride, int num_rows, float* y, int64_t y_stride,
+               ForwardContext& context) const;
 
   // residual += x W^T + b, [num_rows, num_outputs] contiguous.
   void AddTo(const float* x, int64_t x_stride, int num_rows, float* residual, ForwardContext& context) const;

@@ -21,8 +21,7 @@ class Mlp : public FeedForward {
     const int num_threads = context.pool.num_threads();
     const int num_inputs = gate_up_.num_inputs();
     const int64_t width = gate_up_.padded_width();
-    const TileGrid grid =
-        MakeTileGrid(num_rows, num_inputs, gate_up_.num_blocks(), gate_up_.block_work(), num_threads);
+    const TileGrid grid = MakeTileGrid(num_rows, num_inputs, gate_up_.num_blocks(), gate_up_.block_work(), num_threads);
     ScratchArena::Scope scope(context.scratch);
     const int64_t scratch_floats = gate_up_.ScratchFloats(grid.rows_per_tile);
     float* const scratch = context.scratch.Take<float>(scratch_floats * num_threads);

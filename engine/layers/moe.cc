@@ -118,8 +118,7 @@ class Moe : public FeedForward {
     int32_t* const chosen = context.scratch.Take<int32_t>(int64_t{num_rows} * per_token);
     float* const weights = context.scratch.Take<float>(int64_t{num_rows} * per_token);
     Route(x, num_rows, chosen, weights, context);
-    const Grouping grouping =
-        GroupByExpert(chosen, num_rows, per_token, router_->num_experts(), context.scratch);
+    const Grouping grouping = GroupByExpert(chosen, num_rows, per_token, router_->num_experts(), context.scratch);
     float* const activated = context.scratch.Take<float>(int64_t{grouping.num_slots()} * padded_width_);
     Activate(x, grouping, activated, context);
     AddOutputs(activated, grouping, weights, residual, context);
@@ -141,8 +140,8 @@ class Moe : public FeedForward {
   void Activate(const float* x, const Grouping& grouping, float* activated, ForwardContext& context) const {
     const GateUp& any = experts_.front().gate_up;
     const int num_threads = context.pool.num_threads();
-    const std::span<const ExpertTile> tiles = CutExperts(grouping, num_experts(), hidden_, any.num_blocks(),
-                                                         any.block_work(), num_threads, context.scratch);
+    const std::span<const ExpertTile> tiles =
+        CutExperts(grouping, num_experts(), hidden_, any.num_blocks(), any.block_work(), num_threads, context.scratch);
     int most_rows = 0;
     for (const ExpertTile& tile : tiles) most_rows = std::max(most_rows, tile.num_rows);
     const int64_t gathered_floats = int64_t{most_rows} * hidden_;
@@ -152,10 +151,9 @@ class Moe : public FeedForward {
     const int64_t total_work = int64_t{grouping.num_slots()} * any.num_blocks() * any.block_work();
     ForEachTile(tiles, total_work, context.pool, [&](const ExpertTile& tile, int thread) {
       const float* const rows = Gather(x, grouping, tile, gathered + thread * gathered_floats);
-      experts_[tile.expert].gate_up.Apply(rows, hidden_, tile.num_rows, tile.unit_begin, tile.unit_end,
-                                          products + thread * product_floats,
-                                          activated + int64_t{tile.slot_begin} * padded_width_, padded_width_,
-                                          context.kernels);
+      experts_[tile.expert].gate_up.Apply(
+          rows, hidden_, tile.num_rows, tile.unit_begin, tile.unit_end, products + thread * product_floats,
+          activated + int64_t{tile.slot_begin} * padded_width_, padded_width_, context.kernels);
     });
   }
 

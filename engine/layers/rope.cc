@@ -56,8 +56,8 @@ RopeTable::RopeTable(const RopeSpec& spec, int64_t max_positions)
     : frequencies_(RopeFrequencies(spec)),
       amplitude_(RopeAmplitude(spec)),
       max_positions_(max_positions),
-      chunks_(std::make_unique<Chunk[]>(
-          static_cast<size_t>((max_positions + kChunkPositions - 1) / kChunkPositions))) {}
+      chunks_(std::make_unique<Chunk[]>(static_cast<size_t>((max_positions + kChunkPositions - 1) / kChunkPositions))) {
+}
 
 RopeRow RopeTable::Row(int64_t position) const {
   EXPERTD_CHECK(position >= 0 && position < max_positions_, position, " of ", max_positions_);

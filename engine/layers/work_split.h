@@ -32,9 +32,7 @@ inline int NumParts(int64_t work, int max_parts, int num_threads) {
 }
 
 // Part `index` of `num_parts` of [0, size), as even as possible.
-inline int PartBegin(int size, int num_parts, int index) {
-  return static_cast<int>(int64_t{size} * index / num_parts);
-}
+inline int PartBegin(int size, int num_parts, int index) { return static_cast<int>(int64_t{size} * index / num_parts); }
 
 // Calls fn(begin, end, thread) for parts of the rows [0, num_rows), each row costing `work_per_row`.
 template <typename Fn>
@@ -79,7 +77,8 @@ inline TileGrid MakeTileGrid(int num_rows, int cols, int num_units, int64_t unit
   grid.rows_per_tile = TileRows(num_rows, cols);
   grid.num_row_tiles = static_cast<int>(CeilDiv(num_rows, grid.rows_per_tile));
   grid.num_units = num_units;
-  const int num_parts = NumParts(int64_t{num_rows} * num_units * unit_work, num_units * grid.num_row_tiles, num_threads);
+  const int num_parts =
+      NumParts(int64_t{num_rows} * num_units * unit_work, num_units * grid.num_row_tiles, num_threads);
   grid.num_column_parts = std::min<int>(num_units, static_cast<int>(CeilDiv(num_parts, grid.num_row_tiles)));
   return grid;
 }
@@ -89,7 +88,8 @@ inline Tile TileAt(const TileGrid& grid, int index) {
   const int part = index % grid.num_column_parts;
   const int row_begin = row_tile * grid.rows_per_tile;
   return {row_begin, std::min(grid.rows_per_tile, grid.num_rows - row_begin),
-          PartBegin(grid.num_units, grid.num_column_parts, part), PartBegin(grid.num_units, grid.num_column_parts, part + 1)};
+          PartBegin(grid.num_units, grid.num_column_parts, part),
+          PartBegin(grid.num_units, grid.num_column_parts, part + 1)};
 }
 
 }  // namespace expertd

@@ -11,8 +11,8 @@
 namespace expertd {
 namespace {
 
-// Limits: an order of magnitude beyond the largest models known, so that a damaged or hostile file is refused here, with
-// the key, and sizes computed from the values fit an int64_t.
+// Limits: an order of magnitude beyond the largest models known, so that a damaged or hostile file is refused here,
+// with the key, and sizes computed from the values fit an int64_t.
 constexpr int kMaxHidden = 1 << 17;
 constexpr int kMaxLayers = 1024;
 constexpr int kMaxHeads = 2048;
@@ -35,12 +35,11 @@ absl::Status Contradiction(std::string message) { return absl::InvalidArgumentEr
 absl::StatusOr<GqaSpec> ReadGqaSpec(const Json& json, int hidden_size, const DecoderDefaults& defaults) {
   GqaSpec spec;
   ASSIGN_OR_RETURN(spec.num_heads, ReadSize(json, "num_attention_heads", kMaxHeads));
-  ASSIGN_OR_RETURN(const int64_t num_kv_heads,
-                   JsonIntOr(json, "num_key_value_heads", spec.num_heads, 1, kMaxHeads));
+  ASSIGN_OR_RETURN(const int64_t num_kv_heads, JsonIntOr(json, "num_key_value_heads", spec.num_heads, 1, kMaxHeads));
   spec.num_kv_heads = static_cast<int>(num_kv_heads);
   if (spec.num_heads % spec.num_kv_heads != 0) {
-    return Contradiction(StrCat("num_attention_heads is ", spec.num_heads, "; must be a multiple of num_key_value_heads ",
-                                spec.num_kv_heads));
+    return Contradiction(StrCat("num_attention_heads is ", spec.num_heads,
+                                "; must be a multiple of num_key_value_heads ", spec.num_kv_heads));
   }
   int derived = defaults.head_dim;
   if (derived == 0 && JsonFind(json, "head_dim") == nullptr) {
@@ -82,8 +81,8 @@ double YarnAmplitude(double factor, double mscale) {
 absl::StatusOr<YarnRope> ReadYarn(const Json& rope, int64_t max_position_embeddings) {
   YarnRope yarn;
   ASSIGN_OR_RETURN(yarn.factor, ReadRopeFactor(rope));
-  ASSIGN_OR_RETURN(yarn.original_max_positions, JsonIntOr(rope, "original_max_position_embeddings",
-                                                          max_position_embeddings, 1, kMaxPositions));
+  ASSIGN_OR_RETURN(yarn.original_max_positions,
+                   JsonIntOr(rope, "original_max_position_embeddings", max_position_embeddings, 1, kMaxPositions));
   ASSIGN_OR_RETURN(yarn.beta_fast, JsonNumberOr(rope, "beta_fast", 32.0, 1e-3, 1e6));
   ASSIGN_OR_RETURN(yarn.beta_slow, JsonNumberOr(rope, "beta_slow", 1.0, 1e-3, 1e6));
   ASSIGN_OR_RETURN(yarn.truncate, JsonBoolOr(rope, "truncate", true));
@@ -125,8 +124,8 @@ absl::StatusOr<RopeSpec> ReadRope(const Json& json, int head_dim, int64_t max_po
     ASSIGN_OR_RETURN(spec.scaling, ReadYarn(*rope, max_position_embeddings));
     return spec;
   }
-  return absl::UnimplementedError(
-      StrCat("rope type \"", ShowName(type.substr(0, 40)), "\" is not supported; supported are default, linear and yarn"));
+  return absl::UnimplementedError(StrCat("rope type \"", ShowName(type.substr(0, 40)),
+                                         "\" is not supported; supported are default, linear and yarn"));
 }
 
 absl::Status RefuseSlidingWindow(const Json& json) {

@@ -16,15 +16,15 @@ struct DecoderDefaults {
   bool ties_embeddings = false;
 };
 
-// All that is not particular to a family: sizes, heads, rope, eps, positions, eos ids. Layers are num_hidden_layers empty
-// dense ones, to be filled in. Refuses by name what is not supported: sliding windows in use, rope types, activations
-// other than silu, quantization_config. Errors: as ParseModelConfig.
+// All that is not particular to a family: sizes, heads, rope, eps, positions, eos ids. Layers are num_hidden_layers
+// empty dense ones, to be filled in. Refuses by name what is not supported: sliding windows in use, rope types,
+// activations other than silu, quantization_config. Errors: as ParseModelConfig.
 absl::StatusOr<ModelConfig> ReadDecoderConfig(const Json& json, const DecoderDefaults& defaults);
 
 // "intermediate_size" as a dense layer.
 absl::StatusOr<DenseSpec> ReadDenseSpec(const Json& json);
 
-// A count of experts, or a width, of at most 2^20: required, the message names the key.
+// A count or a width in 1..maximum; required. Errors: InvalidArgument naming the key and the value.
 absl::StatusOr<int> ReadSize(const Json& json, std::string_view key, int maximum);
 
 }  // namespace expertd

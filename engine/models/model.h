@@ -42,12 +42,12 @@ class Model {
 };
 
 struct LoadProgress {
-  int64_t done_bytes = 0;   // of tensors in the files, packed so far
+  int64_t done_bytes = 0;  // of tensors in the files, packed so far
   int64_t total_bytes = 0;
 };
 
 struct LoadOptions {
-  DType weights_dtype = DType::kBF16;  // kF32 or kBF16: how matrices are held
+  DType weights_dtype = DType::kBF16;                 // kF32 or kBF16: how matrices are held
   std::function<void(const LoadProgress&)> progress;  // called on the loading thread, after each layer; may be empty
 };
 

@@ -1,7 +1,6 @@
 #include "engine/models/model_config.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
@@ -58,11 +57,12 @@ int64_t VectorParameters(const ModelConfig& config) {
 }  // namespace
 
 int64_t ModelConfig::max_positions() const {
+  constexpr double kMost = 1 << 26;  // as many as max_position_embeddings may have
   double stretched = 0.0;
   if (const auto* yarn = std::get_if<YarnRope>(&rope.scaling)) {
     stretched = static_cast<double>(yarn->original_max_positions) * yarn->factor;
   }
-  return std::max(max_position_embeddings, static_cast<int64_t>(std::min(stretched, double{INT32_MAX})));
+  return std::max(max_position_embeddings, static_cast<int64_t>(std::min(stretched, kMost)));
 }
 
 absl::StatusOr<ModelConfig> ParseModelConfig(const Json& json) {

@@ -28,8 +28,8 @@ struct ModelConfig {
   double rms_norm_eps = 1e-6;
   bool ties_embeddings = false;  // the output head is the embedding
   int64_t max_position_embeddings = 0;
-  std::vector<int32_t> eos_token_ids;          // may be empty
-  std::optional<DType> checkpoint_dtype;       // what config.json says; tensors decide for themselves
+  std::vector<int32_t> eos_token_ids;     // may be empty
+  std::optional<DType> checkpoint_dtype;  // what config.json says; tensors decide for themselves
   std::vector<LayerSpec> layers;
 
   int num_layers() const { return static_cast<int>(layers.size()); }

@@ -25,8 +25,8 @@ absl::StatusOr<MoeSpec> ReadMoeSpec(const Json& json) {
   ASSIGN_OR_RETURN(spec.expert_intermediate_size, ReadSize(json, "moe_intermediate_size", kMaxExpertWidth));
   ASSIGN_OR_RETURN(spec.router.normalizes_top_k, JsonBoolOr(json, "norm_topk_prob", false));
   if (spec.experts_per_token > spec.num_experts) {
-    return absl::InvalidArgumentError(StrCat("num_experts_per_tok is ", spec.experts_per_token,
-                                             "; must be at most ", count_key, " ", spec.num_experts));
+    return absl::InvalidArgumentError(StrCat("num_experts_per_tok is ", spec.experts_per_token, "; must be at most ",
+                                             count_key, " ", spec.num_experts));
   }
   return spec;
 }

@@ -39,8 +39,7 @@ absl::StatusOr<const ModelFamily*> FindFamily(const Json& json) {
       StrCat("architecture \"", ShowName(name), "\" is not supported; supported are ", KnownArchitectures()));
 }
 
-absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& dir, const LoadOptions& options,
-                                                 ThreadPool& pool) {
+absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& dir, const LoadOptions& options, ThreadPool& pool) {
   if (options.weights_dtype != DType::kF32 && options.weights_dtype != DType::kBF16) {
     return absl::InvalidArgumentError(
         StrCat("weights dtype is ", DTypeName(options.weights_dtype), "; must be f32 or bf16"));

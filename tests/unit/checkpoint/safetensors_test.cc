@@ -1,10 +1,10 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <cstring>
 #include <filesystem>
 #include <random>
 #include <string>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include "engine/base/strings.h"
 #include "engine/checkpoint/weight_source.h"
@@ -117,8 +117,9 @@ TEST(SafetensorsTest, RefusesAnUnsupportedDTypeOnlyWhenAskedForIt) {
 }
 
 TEST(SafetensorsTest, AcceptsMetadataPaddingAndEmptyTensors) {
-  EXPECT_EQ(ErrorOf(R"({"__metadata__":{"format":"pt"},"a":{"data_offsets":[0,4],"shape":[],"dtype":"F32"}}    )", "1234"),
-            "");
+  EXPECT_EQ(
+      ErrorOf(R"({"__metadata__":{"format":"pt"},"a":{"data_offsets":[0,4],"shape":[],"dtype":"F32"}}    )", "1234"),
+      "");
   EXPECT_EQ(ErrorOf(R"({"a":{"dtype":"F32","shape":[0,7],"data_offsets":[0,0]}})", ""), "");
   EXPECT_EQ(ErrorOf("{}", ""), "");
 }
@@ -189,8 +190,10 @@ TEST(SafetensorsTest, RefusesOverlapsAndHoles) {
   const std::string hole = R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},)"
                            R"("b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}})";
 
-  EXPECT_THAT(ErrorOf(overlap, "123456789012"), HasSubstr("tensor b begins at byte 4 of the data; the one before ends at 8"));
-  EXPECT_THAT(ErrorOf(hole, "123456789012"), HasSubstr("tensor b begins at byte 8 of the data; the one before ends at 4"));
+  EXPECT_THAT(ErrorOf(overlap, "123456789012"),
+              HasSubstr("tensor b begins at byte 4 of the data; the one before ends at 8"));
+  EXPECT_THAT(ErrorOf(hole, "123456789012"),
+              HasSubstr("tensor b begins at byte 8 of the data; the one before ends at 4"));
   EXPECT_THAT(ErrorOf(kOneTensor, "123456789"), HasSubstr("the tensors end at byte 8 of data that has 9 bytes"));
 }
 
@@ -258,8 +261,8 @@ TEST_F(IndexTest, NamesATensorThatItsShardLacks) {
 }
 
 TEST_F(IndexTest, RefusesFilesOutsideTheFolder) {
-  for (const std::string_view name : {"/etc/passwd", "../one.safetensors", "sub/one.safetensors", "..", ".", "",
-                                      "a\\\\b", "x\\u0000y"}) {
+  for (const std::string_view name :
+       {"/etc/passwd", "../one.safetensors", "sub/one.safetensors", "..", ".", "", "a\\\\b", "x\\u0000y"}) {
     EXPECT_THAT(ErrorWith(StrCat(R"({"weight_map":{"a":")", name, R"("}})")), HasSubstr("must be a file of the folder"))
         << name;
   }
@@ -338,7 +341,8 @@ std::string Mutate(std::string bytes, std::mt19937& random) {
 }
 
 TEST(SafetensorsFuzzTest, DamagedFilesOpenOrExplainThemselves) {
-  const std::string whole = SafetensorsBytes({{"a", {2, 3}, {1, 2, 3, 4, 5, 6}}, {"b.c", {4}, {1, 2, 3, 4}}, {"d", {}, {1}}});
+  const std::string whole =
+      SafetensorsBytes({{"a", {2, 3}, {1, 2, 3, 4, 5, 6}}, {"b.c", {4}, {1, 2, 3, 4}}, {"d", {}, {1}}});
   std::mt19937 random(20240611);
   const TempFolder folder;
   const std::string path = folder / "model.safetensors";

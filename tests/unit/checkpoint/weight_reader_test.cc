@@ -1,9 +1,9 @@
 #include "engine/checkpoint/weight_reader.h"
 
-#include <string>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <string>
 
 #include "engine/base/strings.h"
 #include "tests/unit/checkpoint/support/safetensors_file.h"

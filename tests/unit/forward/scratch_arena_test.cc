@@ -1,9 +1,9 @@
-#include "engine/forward/forward_context.h"
+#include <gtest/gtest.h>
 
 #include <cstdint>
 #include <cstring>
 
-#include <gtest/gtest.h>
+#include "engine/forward/forward_context.h"
 
 namespace expertd {
 namespace {

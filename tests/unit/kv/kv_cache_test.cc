@@ -1,9 +1,9 @@
 #include "engine/kv/kv_cache.h"
 
-#include <cstdint>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <cstdint>
 
 #include "engine/base/strings.h"
 #include "engine/platform/cpu.h"
@@ -62,8 +62,12 @@ TEST(KvCacheTest, NamesASettingThatMakesNoSense) {
 }
 
 TEST(KvCacheTest, SaysWhenMemoryDoesNotSuffice) {
-  const KvCacheSpec absurd = {.num_layers = 4096, .num_kv_heads = 4096, .head_dim = 4096, .block_size = 128,
-                              .num_blocks = INT32_MAX, .dtype = DType::kF32};
+  const KvCacheSpec absurd = {.num_layers = 4096,
+                              .num_kv_heads = 4096,
+                              .head_dim = 4096,
+                              .block_size = 128,
+                              .num_blocks = INT32_MAX,
+                              .dtype = DType::kF32};
   KvCacheSpec too_large = kSmall;
   too_large.num_layers = 4096;
   too_large.num_blocks = INT32_MAX;

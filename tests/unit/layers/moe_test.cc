@@ -1,6 +1,9 @@
 // Router, grouping and experts against a plain loop over tokens.
 #include "engine/layers/moe.h"
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -8,9 +11,6 @@
 #include <numeric>
 #include <random>
 #include <string>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include "engine/layers/mlp.h"
 #include "engine/platform/cpu.h"
@@ -20,9 +20,9 @@
 namespace expertd {
 namespace {
 
-using testing::ElementsAre;
-using testing::Each;
 using testing::AllOf;
+using testing::Each;
+using testing::ElementsAre;
 using testing::Ge;
 using testing::Lt;
 
@@ -38,12 +38,12 @@ struct Routed {
 // Routes one token whose router logits are `logits`: the gate is the identity.
 Routed RouteLogits(std::vector<float> logits, int per_token, bool normalizes) {
   const int size = static_cast<int>(logits.size());
-  std::vector<float> identity(static_cast<size_t>(size * size), 0.0f);
-  for (int i = 0; i < size; ++i) identity[static_cast<size_t>(i * size + i)] = 1.0f;
+  std::vector<float> identity(size * size, 0.0f);
+  for (int i = 0; i < size; ++i) identity[i * size + i] = 1.0f;
   const auto router = MakeSoftmaxTopKRouter({.normalizes_top_k = normalizes}, per_token,
                                             *WeightMatrix::Pack(identity.data(), DType::kF32, size, size, DType::kF32));
-  Routed routed = {std::vector<int32_t>(static_cast<size_t>(per_token)), std::vector<float>(static_cast<size_t>(per_token))};
-  std::vector<float> scratch(static_cast<size_t>(size));
+  Routed routed = {std::vector<int32_t>(per_token), std::vector<float>(per_token)};
+  std::vector<float> scratch(size);
   router->Route(logits.data(), 1, scratch.data(), routed.experts.data(), routed.weights.data(), Scalar());
   return routed;
 }
@@ -127,32 +127,32 @@ std::vector<float> ExpertOutput(unsigned expert, const float* x) {
   const std::vector<float> down = Random(kHidden * kWidth, 30 + expert);
   std::vector<float> activated(kWidth), y(kHidden);
   for (int i = 0; i < kWidth; ++i) {
-    const float g = Dot(&gate[static_cast<size_t>(i * kHidden)], x, kHidden);
-    activated[static_cast<size_t>(i)] = g / (1.0f + std::exp(-g)) * Dot(&up[static_cast<size_t>(i * kHidden)], x, kHidden);
+    const float g = Dot(&gate[i * kHidden], x, kHidden);
+    activated[i] = g / (1.0f + std::exp(-g)) * Dot(&up[i * kHidden], x, kHidden);
   }
-  for (int i = 0; i < kHidden; ++i) y[static_cast<size_t>(i)] = Dot(&down[static_cast<size_t>(i * kWidth)], activated.data(), kWidth);
+  for (int i = 0; i < kHidden; ++i) y[i] = Dot(&down[i * kWidth], activated.data(), kWidth);
   return y;
 }
 
 std::vector<float> ReferenceMoe(const std::vector<float>& x, int num_rows, std::vector<float> residual) {
   const std::vector<float> router = Random(kExperts * kHidden, 1);
   for (int row = 0; row < num_rows; ++row) {
-    const float* const input = &x[static_cast<size_t>(row * kHidden)];
+    const float* const input = &x[row * kHidden];
     std::vector<float> logits(kExperts);
-    for (int e = 0; e < kExperts; ++e) logits[static_cast<size_t>(e)] = Dot(&router[static_cast<size_t>(e * kHidden)], input, kHidden);
+    for (int e = 0; e < kExperts; ++e) logits[e] = Dot(&router[e * kHidden], input, kHidden);
     const Routed routed = RouteLogits(logits, kPerToken, true);
     for (int i = 0; i < kPerToken; ++i) {
-      const std::vector<float> y = ExpertOutput(static_cast<unsigned>(routed.experts[static_cast<size_t>(i)]), input);
+      const std::vector<float> y = ExpertOutput(static_cast<unsigned>(routed.experts[i]), input);
       for (int c = 0; c < kHidden; ++c) {
-        residual[static_cast<size_t>(row * kHidden + c)] += routed.weights[static_cast<size_t>(i)] * y[static_cast<size_t>(c)];
+        residual[row * kHidden + c] += routed.weights[i] * y[c];
       }
     }
   }
   return residual;
 }
 
-std::vector<float> RunLayer(const FeedForward& layer, const std::vector<float>& x, int num_rows, std::vector<float> residual,
-                            int num_threads, Isa isa = Isa::kAvx512) {
+std::vector<float> RunLayer(const FeedForward& layer, const std::vector<float>& x, int num_rows,
+                            std::vector<float> residual, int num_threads, Isa isa = Isa::kAvx512) {
   ThreadPool pool(num_threads);
   ScratchArena scratch;
   ForwardContext context = {SelectKernels(DetectCpu(), isa), pool, scratch};
@@ -170,7 +170,7 @@ TEST(MoeTest, AddsTheWeightedOutputsOfTheChosenExperts) {
   const auto layer = Load(source);
 
   for (const int num_rows : {1, 2, 17, 300}) {
-    const std::vector<float> x = Random(static_cast<size_t>(num_rows * kHidden), 7), residual = Random(x.size(), 8);
+    const std::vector<float> x = Random(num_rows * kHidden, 7), residual = Random(x.size(), 8);
     const std::vector<float> expected = ReferenceMoe(x, num_rows, residual);
     const std::vector<float> actual = RunLayer(*layer, x, num_rows, residual, 2);
     for (size_t i = 0; i < expected.size(); ++i) ASSERT_NEAR(actual[i], expected[i], 1e-5f) << num_rows << " " << i;
@@ -188,7 +188,7 @@ TEST(MoeTest, GivesARowTheSameBitsAloneAndInACrowd) {
   const MemorySource source = SeparateExperts();
   const auto layer = Load(source);
   const int num_rows = 700;  // several tiles of rows per expert
-  const std::vector<float> x = Random(static_cast<size_t>(num_rows * kHidden), 5), residual = Random(x.size(), 6);
+  const std::vector<float> x = Random(num_rows * kHidden, 5), residual = Random(x.size(), 6);
 
   const std::vector<float> crowd = RunLayer(*layer, x, num_rows, residual, 3);
 
@@ -212,18 +212,18 @@ TEST(MoeTest, SurvivesInputsThatAreNotNumbers) {
 TEST(MlpTest, IsOneExpertForAllRows) {
   const MemorySource source = SeparateExperts();
   WeightReader reader(source, DType::kF32);
-  const auto layer = *LoadMlp({kWidth}, kHidden,
-                              {"experts.2.gate_proj.weight", "experts.2.up_proj.weight", "experts.2.down_proj.weight"},
-                              reader);
+  const auto layer =
+      *LoadMlp({kWidth}, kHidden,
+               {"experts.2.gate_proj.weight", "experts.2.up_proj.weight", "experts.2.down_proj.weight"}, reader);
   const int num_rows = 530;
-  const std::vector<float> x = Random(static_cast<size_t>(num_rows * kHidden), 4);
+  const std::vector<float> x = Random(num_rows * kHidden, 4);
 
   const std::vector<float> out = RunLayer(*layer, x, num_rows, std::vector<float>(x.size(), 1.0f), 2);
 
   for (const int row : {0, 300, 529}) {
-    const std::vector<float> expected = ExpertOutput(2, &x[static_cast<size_t>(row * kHidden)]);
+    const std::vector<float> expected = ExpertOutput(2, &x[row * kHidden]);
     for (int c = 0; c < kHidden; ++c) {
-      ASSERT_NEAR(out[static_cast<size_t>(row * kHidden + c)], 1.0f + expected[static_cast<size_t>(c)], 1e-5f);
+      ASSERT_NEAR(out[row * kHidden + c], 1.0f + expected[c], 1e-5f);
     }
   }
 }

@@ -1,11 +1,11 @@
 // Linear, RmsNorm, Embedding and the split of work.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <cmath>
 #include <numeric>
 #include <random>
 #include <vector>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include "engine/kernels/kernels.h"
 #include "engine/layers/embedding.h"
@@ -116,7 +116,8 @@ TEST(WorkSplitTest, TilesCoverEveryRowAndColumnOnce) {
         const Tile tile = TileAt(grid, i);
         ASSERT_LE(tile.num_rows, kMaxTileRows);
         for (int row = tile.row_begin; row < tile.row_begin + tile.num_rows; ++row) {
-          for (int unit = tile.unit_begin; unit < tile.unit_end; ++unit) ++covered[static_cast<size_t>(row * num_units + unit)];
+          for (int unit = tile.unit_begin; unit < tile.unit_end; ++unit)
+            ++covered[static_cast<size_t>(row * num_units + unit)];
         }
       }
       EXPECT_THAT(covered, testing::Each(1)) << num_rows << "x" << num_units;

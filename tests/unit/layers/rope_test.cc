@@ -1,8 +1,8 @@
 #include "engine/layers/rope.h"
 
-#include <cmath>
-
 #include <gtest/gtest.h>
+
+#include <cmath>
 
 namespace expertd {
 namespace {

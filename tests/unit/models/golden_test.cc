@@ -1,12 +1,12 @@
 // Recorded checkpoints against what transformers computed with them (tests/golden/models/record.py).
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <string>
 #include <vector>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include "engine/base/json.h"
 #include "tests/unit/models/support/model_harness.h"

@@ -1,11 +1,11 @@
 // Folders that are not what they should be: every one gets a line that names the fault.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include "engine/base/json.h"
 #include "engine/base/strings.h"

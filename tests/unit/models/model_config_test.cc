@@ -1,9 +1,9 @@
 #include "engine/models/model_config.h"
 
-#include <string>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <string>
 
 #include "engine/base/strings.h"
 

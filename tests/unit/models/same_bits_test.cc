@@ -1,9 +1,9 @@
 // The promise of design section 3: a row's logits are the same bits whatever the chunks, the company, the threads.
+#include <gtest/gtest.h>
+
 #include <cstring>
 #include <string>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 #include "tests/unit/models/support/model_harness.h"
 
@@ -72,8 +72,8 @@ TEST_P(SameBitsTest, AmidOtherSequences) {
   for (int begin = 0; begin < 40; begin += 5) {
     // Neighbours of other lengths, one of them a long prompt at once.
     const std::vector<int32_t> before = Tokens(begin == 10 ? 90 : 1, begin), after = Tokens(3, begin + 1);
-    const std::vector<float> all = harness.Step(
-        {{first, before}, {ours, {prompt.begin() + begin, prompt.begin() + begin + 5}}, {last, after}});
+    const std::vector<float> all =
+        harness.Step({{first, before}, {ours, {prompt.begin() + begin, prompt.begin() + begin + 5}}, {last, after}});
     const auto begin_logits = all.begin() + static_cast<int64_t>(before.size()) * vocab;
     logits.insert(logits.end(), begin_logits, begin_logits + 5 * vocab);
   }
@@ -110,8 +110,8 @@ TEST_P(SameBitsTest, WhicheverRowsAskForLogits) {
   const int silent = harness.NewSequence(), ours = harness.NewSequence();
 
   EXPECT_TRUE(harness.Step({{ours, {prompt.begin(), prompt.begin() + 50}, /*wants_logits=*/false}}).empty());
-  const std::vector<float> tail = harness.Step({{silent, Tokens(30, 1), /*wants_logits=*/false},
-                                                {ours, {prompt.begin() + 50, prompt.end()}}});
+  const std::vector<float> tail =
+      harness.Step({{silent, Tokens(30, 1), /*wants_logits=*/false}, {ours, {prompt.begin() + 50, prompt.end()}}});
 
   EXPECT_TRUE(SameBits(tail, {whole.begin() + 50 * vocab, whole.end()}));
 }
@@ -119,7 +119,9 @@ TEST_P(SameBitsTest, WhicheverRowsAskForLogits) {
 std::string ParamName(const testing::TestParamInfo<SameBitsTest::ParamType>& info) {
   const Numbers numbers = std::get<1>(info.param);
   return std::get<0>(info.param) + (numbers.weights == DType::kF32 ? "_f32" : "_bf16") +
-         (numbers.isa == Isa::kScalar ? "_scalar" : numbers.isa == Isa::kAvx2 ? "_avx2" : "_best");
+         (numbers.isa == Isa::kScalar ? "_scalar"
+          : numbers.isa == Isa::kAvx2 ? "_avx2"
+                                      : "_best");
 }
 
 INSTANTIATE_TEST_SUITE_P(All, SameBitsTest,

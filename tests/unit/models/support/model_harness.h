@@ -1,5 +1,5 @@
-// Drives a Model step by step without scheduler or sampler: sequences own blocks of a KV cache in a scattered order, and
-// a step is a list of (sequence, tokens).
+// Drives a Model step by step without scheduler or sampler: sequences own blocks of a KV cache in a scattered order,
+// and a step is a list of (sequence, tokens).
 #pragma once
 
 #include <cstdint>
