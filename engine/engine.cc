@@ -9,9 +9,9 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "engine/base/log.h"
+#include "engine/base/mutex.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 #include "engine/loader.h"
@@ -125,7 +125,7 @@ class EngineImpl final : public Engine {
 
   ~EngineImpl() override {
     {
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       is_stopping_ = true;
       mailbox_filled_.Signal();
     }
@@ -139,18 +139,21 @@ class EngineImpl final : public Engine {
   }
 
   void StartDraining() override {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     is_draining_ = true;
     load_.is_draining = true;
   }
   bool WaitUntilIdle(absl::Duration timeout) override {
-    absl::MutexLock lock(&mutex_);
-    const auto is_idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return live_ids_.empty(); };
-    return mutex_.AwaitWithTimeout(absl::Condition(&is_idle), timeout);
+    const absl::Time deadline = timeout == absl::InfiniteDuration() ? absl::InfiniteFuture() : absl::Now() + timeout;
+    MutexLock lock(&mutex_);
+    while (!live_ids_.empty()) {
+      if (idle_.WaitWithDeadline(&mutex_, deadline)) break;
+    }
+    return live_ids_.empty();
   }
 
   EngineLoad Load() const override {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     EngineLoad load = load_;
     load.num_waiting += static_cast<int32_t>(num_mailed_sequences_);
     load.num_waiting_tokens += num_mailed_tokens_;
@@ -213,8 +216,9 @@ class EngineImpl final : public Engine {
   RateMeter decode_rate_, prefill_rate_;
   bool was_idle_ = true;
 
-  mutable absl::Mutex mutex_;
-  absl::CondVar mailbox_filled_;
+  mutable Mutex mutex_;
+  CondVar mailbox_filled_;
+  CondVar idle_;  // live_ids_ has become empty
   std::vector<std::unique_ptr<LiveRequest>> mailed_requests_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::pair<std::string, absl::Status>> mailed_aborts_ ABSL_GUARDED_BY(mutex_);
   int64_t num_mailed_sequences_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -251,7 +255,7 @@ absl::StatusOr<std::shared_ptr<GenerationStream>> EngineImpl::Submit(std::shared
 }
 
 absl::Status EngineImpl::ReserveId(const std::string& id) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (has_failed_) {
     return EngineError(absl::StatusCode::kUnavailable, error_reason::kEngineFailure, "the engine has failed");
   }
@@ -272,8 +276,9 @@ absl::Status EngineImpl::ReserveId(const std::string& id) {
 }
 
 void EngineImpl::ReleaseId(const std::string& id) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   live_ids_.erase(id);
+  if (live_ids_.empty()) idle_.SignalAll();
 }
 
 absl::Status EngineImpl::CheckDeadline(const Request& request, int64_t num_prompt_tokens) {
@@ -281,7 +286,7 @@ absl::Status EngineImpl::CheckDeadline(const Request& request, int64_t num_promp
   if (deadline == absl::InfiniteFuture()) return absl::OkStatus();
   const absl::Duration left = deadline - absl::Now();
   if (left <= absl::ZeroDuration()) return DeadlineError("the deadline passed before the request was admitted");
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (best_prefill_rate_ <= 0) return absl::OkStatus();
   // Optimistic on purpose: the fastest step seen so far, so that only what surely fails is refused.
   const int64_t tokens_ahead = load_.num_waiting_tokens + num_mailed_tokens_ + num_prompt_tokens;
@@ -337,7 +342,7 @@ absl::StatusOr<std::unique_ptr<LiveRequest>> EngineImpl::MakeLiveRequest(
 absl::Status EngineImpl::Mail(std::unique_ptr<LiveRequest> live) {
   const int64_t num_sequences = static_cast<int64_t>(live->sequences.size());
   const int64_t num_tokens = num_sequences * live->sequences[0]->num_tokens();
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   LiveId& id = live_ids_[live->request->id()];
   if (id.aborted_with.has_value()) return *id.aborted_with;
   const int64_t free_slots = std::max(0, config_.max_num_seqs - load_.num_running - load_.num_waiting);
@@ -367,7 +372,7 @@ absl::Status EngineImpl::Mail(std::unique_ptr<LiveRequest> live) {
 
 AbortOutcome EngineImpl::Abort(std::string_view request_id, absl::Status status) {
   const std::string id(request_id);
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   const auto it = live_ids_.find(id);
   if (it != live_ids_.end()) {
     if (it->second.is_mailed) {
@@ -402,7 +407,7 @@ bool EngineImpl::TakeMailbox() {
     ReportStep(StepPlan(), 0, now, now);
   }
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     while (!has_work && mailed_requests_.empty() && mailed_aborts_.empty() && !is_stopping_) {
       mailbox_filled_.Wait(&mutex_);
     }
@@ -469,7 +474,7 @@ void EngineImpl::Step() {
   if (!result.ok()) {
     LogError("step_failed", {{"status", result.status().ToString()}, {"tokens", plan.num_tokens}});
     {
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       has_failed_ = true;
       load_.is_healthy = false;
     }
@@ -546,7 +551,7 @@ void EngineImpl::FailAll(const absl::Status& status) {
   while (!live_.empty()) FailRequest(*live_.begin()->second, status);
   std::vector<std::unique_ptr<LiveRequest>> mailed;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     mailed.swap(mailed_requests_);
     num_mailed_sequences_ = 0;
     num_mailed_tokens_ = 0;
@@ -561,8 +566,9 @@ void EngineImpl::EndRequest(LiveRequest& live) {
   for (const std::unique_ptr<Sequence>& sequence : live.sequences) live_by_sequence_.erase(sequence.get());
   const std::string id = live.request->id();
   live_.erase(id);
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   live_ids_.erase(id);
+  if (live_ids_.empty()) idle_.SignalAll();
   finished_ids_.Insert(id, absl::Now() + kTombstoneLife);
 }
 
@@ -573,7 +579,7 @@ void EngineImpl::ReportStep(const StepPlan& plan, int32_t num_prefill_rows, absl
   decode_rate_.Add(end, num_decode_rows);
   prefill_rate_.Add(end, num_prefill_rows);
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     load_.num_running = scheduler.num_running;
     load_.num_waiting = scheduler.num_waiting;
     load_.num_waiting_tokens = scheduler.num_waiting_tokens;

@@ -12,9 +12,9 @@
 #include <vector>
 
 #include "absl/strings/numbers.h"
-#include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "engine/base/log.h"
+#include "engine/base/mutex.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 #include "engine/base/version.h"
@@ -184,7 +184,7 @@ class EndSignals {
   sigset_t signals_;
   std::atomic<bool> is_loaded_{false};
   int signal_ = 0;
-  absl::Notification received_;
+  Notification received_;
   std::thread thread_;
 };
 

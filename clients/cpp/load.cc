@@ -16,11 +16,11 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_format.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "expertd/v1/inference.grpc.pb.h"
 #include "clients/cpp/client.h"
 #include "clients/cpp/commands.h"
+#include "engine/base/mutex.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 
@@ -68,15 +68,19 @@ class LoadRun {
   class Call;
 
   v1::GenerateRequest NextRequest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Starts the next request, unless all have been started.
+  // Takes the next request to start; false when all have been started.
+  bool Claim() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Starts a request that was claimed.
   void StartCall() ABSL_LOCKS_EXCLUDED(mutex_);
   void OnDone(CallRecord record) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const Client& client_;
   const LoadOptions& options_;
   std::vector<std::unique_ptr<v1::InferenceService::Stub>> stubs_;
-  absl::Mutex mutex_;
+  Mutex mutex_;
+  CondVar call_ended_;
   std::mt19937_64 random_ ABSL_GUARDED_BY(mutex_);
+  size_t num_stubs_used_ ABSL_GUARDED_BY(mutex_) = 0;
   int num_started_ ABSL_GUARDED_BY(mutex_) = 0;
   int num_open_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<CallRecord> records_ ABSL_GUARDED_BY(mutex_);
@@ -153,54 +157,60 @@ v1::GenerateRequest LoadRun::NextRequest() {
   return request;
 }
 
+bool LoadRun::Claim() {
+  if (num_started_ >= options_.num_requests) return false;
+  ++num_started_;
+  ++num_open_;
+  return true;
+}
+
 void LoadRun::StartCall() {
   v1::GenerateRequest request;
   v1::InferenceService::Stub* stub;
   {
-    absl::MutexLock lock(&mutex_);
-    if (num_started_ >= options_.num_requests) return;
+    MutexLock lock(&mutex_);
     request = NextRequest();
-    stub = stubs_[static_cast<size_t>(num_started_) % stubs_.size()].get();
-    ++num_started_;
-    ++num_open_;
+    stub = stubs_[num_stubs_used_++ % stubs_.size()].get();
   }
   new Call(*this, *stub, std::move(request));
 }
 
 void LoadRun::OnDone(CallRecord record) {
+  bool has_claimed = false;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     records_.push_back(std::move(record));
     --num_open_;
+    has_claimed = options_.request_rate <= 0 && Claim();
+    call_ended_.SignalAll();
   }
-  if (options_.request_rate <= 0) StartCall();
+  // Without a claim the run may be over, and this object gone.
+  if (has_claimed) StartCall();
 }
 
 std::vector<CallRecord> LoadRun::Run() {
-  const int at_once = std::min(options_.concurrency, options_.num_requests);
-  if (options_.request_rate <= 0) {
-    for (int i = 0; i < at_once; ++i) StartCall();
-  } else {
-    // Open loop: exponential gaps (a Poisson process), at most `concurrency` calls open.
-    std::mt19937_64 random(options_.seed + 1);
-    std::exponential_distribution<double> gap(options_.request_rate);
-    absl::Time next = absl::Now();
-    for (int i = 0; i < options_.num_requests; ++i) {
+  // Open loop: exponential gaps (a Poisson process), at most `concurrency` calls open. Closed loop: no gaps for the
+  // first `concurrency` calls; each that ends starts another.
+  std::mt19937_64 random(options_.seed + 1);
+  std::exponential_distribution<double> gap(std::max(options_.request_rate, 1e-9));
+  const bool is_open_loop = options_.request_rate > 0;
+  const int num_to_start = is_open_loop ? options_.num_requests : std::min(options_.concurrency, options_.num_requests);
+  absl::Time next = absl::Now();
+  for (int i = 0; i < num_to_start; ++i) {
+    if (is_open_loop) {
       absl::SleepFor(next - absl::Now());
       next += absl::Seconds(gap(random));
-      absl::MutexLock lock(&mutex_);
-      const auto has_room = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return num_open_ < options_.concurrency; };
-      mutex_.Await(absl::Condition(&has_room));
-      mutex_.Unlock();
-      StartCall();
-      mutex_.Lock();
     }
+    bool has_claimed = false;
+    {
+      MutexLock lock(&mutex_);
+      while (is_open_loop && num_open_ >= options_.concurrency) call_ended_.Wait(&mutex_);
+      has_claimed = Claim();
+    }
+    if (has_claimed) StartCall();
   }
-  absl::MutexLock lock(&mutex_);
-  const auto all_done = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return num_open_ == 0 && num_started_ >= options_.num_requests;
-  };
-  mutex_.Await(absl::Condition(&all_done));
+  MutexLock lock(&mutex_);
+  while (num_open_ > 0 || num_started_ < options_.num_requests) call_ended_.Wait(&mutex_);
   return std::move(records_);
 }
 

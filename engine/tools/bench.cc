@@ -9,9 +9,9 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_format.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "engine/base/json.h"
+#include "engine/base/mutex.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 #include "engine/engine.h"
@@ -35,12 +35,12 @@ struct BenchOptions {
 class StepRecorder final : public StatsSink {
  public:
   std::vector<StepStats> Take() {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return std::exchange(steps_, {});
   }
   void OnStep(const StepStats& stats) override {
     if (stats.num_tokens == 0) return;
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     steps_.push_back(stats);
   }
   void OnSequenceFinished(const SequenceStats&) override {}
@@ -49,7 +49,7 @@ class StepRecorder final : public StatsSink {
   void OnStage(const char*, absl::Duration) override {}
 
  private:
-  absl::Mutex mutex_;
+  Mutex mutex_;
   std::vector<StepStats> steps_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -1,9 +1,7 @@
 #include "engine/engine.h"
 
-#include <chrono>
-#include <thread>
+#include <algorithm>
 
-#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "tests/unit/engine/engine_fixture.h"
 
