@@ -78,7 +78,9 @@ class Generator:
             target = self.pick(list(VARIABLES) + STRINGS)
             return f"{target}.{self.pick(METHODS)}"
         if kind == 9:
-            return f"({inner()})[{self.pick(INDICES)}]"
+            # Slices of variables only: where a slice is an error, jinja2's constant folding makes it undefined.
+            index = self.pick(INDICES)
+            return f"{self.pick(list(VARIABLES))}[{index}]" if ":" in index else f"({inner()})[{index}]"
         if kind == 10:
             return f"({inner()} if {inner()} else {inner()})"
         return f"not {inner()}" if self.random.random() < 0.5 else f"-({inner()})"

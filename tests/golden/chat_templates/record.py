@@ -13,6 +13,7 @@ message. The clock is fixed (CLOCK), in UTC.
 """
 
 import argparse
+import copy
 import datetime
 import json
 import os
@@ -49,8 +50,9 @@ def error_of(error):
 
 
 def render(template, variables):
+    # jinja2's `indent` appends to lists in place, so each rendering gets variables of its own.
     try:
-        return {"text": chat_template_utils._compile_jinja_template(template).render(**(variables or {}))}
+        return {"text": chat_template_utils._compile_jinja_template(template).render(**copy.deepcopy(variables or {}))}
     except Exception as error:  # every error of a template is a result here
         return error_of(error)
 
