@@ -54,17 +54,25 @@ TEST_F(EngineTest, AnswersAChat) {
 
 TEST_F(EngineTest, EndsAtAStopStringAndLeavesItOut) {
   const auto engine = MakeEngine(BundledConfig());
-  RequestSpec spec = TokenSpec(SomeTokens(20, 9), 40);
+  RequestSpec spec = TokenSpec(*engine->tokenizer()->Encode("The capital of France is"), 40);
   const Output whole = Generate(*engine, spec);
-  ASSERT_GT(whole.only().text.size(), 12u);
-  const std::string stop = whole.only().text.substr(6, 4);
+  const std::string& text = whole.only().text;
+  ASSERT_GT(text.size(), 16u);
+  // Some characters from the middle, cut where characters begin.
+  const auto character_at = [&](size_t place) {
+    while ((static_cast<unsigned char>(text[place]) & 0xC0) == 0x80) ++place;
+    return place;
+  };
+  const size_t begin = character_at(6), end = character_at(12);
+  const std::string stop = text.substr(begin, end - begin);
 
   spec.stop.strings = {stop};
   const Output stopped = Generate(*engine, spec);
 
+  ASSERT_TRUE(stopped.status.ok()) << stopped.status;
   EXPECT_EQ(stopped.only().finished.reason, FinishReason::kStopSequence);
   EXPECT_EQ(stopped.only().finished.stop_string, stop);
-  EXPECT_EQ(stopped.only().text, whole.only().text.substr(0, whole.only().text.find(stop)));
+  EXPECT_EQ(stopped.only().text, text.substr(0, text.find(stop)));
 }
 
 TEST_F(EngineTest, GivesOneLogprobForEachPromptTokenButTheFirst) {
