@@ -1,5 +1,5 @@
-// The shared bodies compiled for AVX-512 (F, BW, VL, DQ); flags in engine/CMakeLists.txt. All but the table has internal linkage
-// (see simd/vector.h).
+// The shared bodies compiled for AVX-512 (F, BW, VL, DQ); flags in engine/CMakeLists.txt. All but the table has
+// internal linkage (see simd/vector.h).
 #include <immintrin.h>
 
 #include "engine/kernels/kernels.h"

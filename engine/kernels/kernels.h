@@ -19,8 +19,8 @@
 namespace expertd {
 
 // Paged attention reads K and V by blocks of one layer. For block b and kv head h (elements of `dtype`, f32 or bf16):
-//   K at key_base   + ((b * num_kv_heads + h) * head_dim  * block_size): [head_dim, block_size]  (transposed: lanes are keys)
-//   V at value_base + ((b * num_kv_heads + h) * block_size * head_dim): [block_size, head_dim]
+//   K at key_base   + (b * num_kv_heads + h) * head_dim * block_size: [head_dim, block_size], so that lanes are keys
+//   V at value_base + (b * num_kv_heads + h) * head_dim * block_size: [block_size, head_dim]
 struct PagedKvLayer {
   void* key_base = nullptr;
   void* value_base = nullptr;

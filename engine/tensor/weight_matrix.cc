@@ -124,8 +124,8 @@ absl::StatusOr<WeightMatrixBuilder> WeightMatrixBuilder::Create(int rows, int co
 absl::Status WeightMatrixBuilder::AddRows(int row_begin, const void* row_major, DType source, int num_rows,
                                           int64_t source_row_stride) {
   if (row_begin < 0 || num_rows < 0 || num_rows > matrix_.rows_ - row_begin) {
-    return absl::InvalidArgumentError(
-        StrCat("rows ", row_begin, " to ", int64_t{row_begin} + num_rows, " of a weight with ", matrix_.rows_, " rows"));
+    return absl::InvalidArgumentError(StrCat("rows ", row_begin, " to ", int64_t{row_begin} + num_rows,
+                                             " of a weight with ", matrix_.rows_, " rows"));
   }
   const PackFunction pack = SelectPack(source, matrix_.dtype_);
   const int64_t stride = source_row_stride == 0 ? matrix_.cols_ : source_row_stride;
@@ -145,7 +145,8 @@ absl::Status WeightMatrixBuilder::AddRows(int row_begin, const void* row_major, 
 
 absl::StatusOr<WeightMatrix> WeightMatrixBuilder::Finish() {
   if (rows_added_ < matrix_.rows_) {
-    return absl::FailedPreconditionError(StrCat("only ", rows_added_, " of ", matrix_.rows_, " rows of a weight were given"));
+    return absl::FailedPreconditionError(
+        StrCat("only ", rows_added_, " of ", matrix_.rows_, " rows of a weight were given"));
   }
   return std::exchange(matrix_, WeightMatrix());
 }

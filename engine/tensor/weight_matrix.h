@@ -1,7 +1,7 @@
 // WeightMatrix: the weight of a linear map in memory, packed once so that the same bytes serve every instruction set
 // and any number of rows. The only place, with the matmul kernels, that knows the packed layout.
 //
-// Layout. The matrix [rows (outputs), cols (inputs)] is cut into panels of kPanelColumns outputs, as they become columns
+// Layout. The matrix [rows (outputs), cols (inputs)] is cut into panels of kPanelColumns outputs, which become columns
 // of y = x W^T. A panel is a contiguous run of vectors over its 32 outputs, in the order in which a product consumes
 // inputs:
 //   f32:  [cols][32]            element (k, c) of the panel at k * 32 + c
@@ -50,7 +50,8 @@ class WeightMatrix {
   int num_panels() const { return (rows_ + kPanelColumns - 1) / kPanelColumns; }
   PackedWeights packed() const;
 
-  // Writes row `row` (of the matrix that was packed) as `cols()` floats: an embedding looked up in a tied output matrix.
+  // Writes row `row` (of the matrix that was packed) as `cols()` floats: an embedding looked up in a tied output
+  // matrix.
   void CopyRow(int row, float* out) const;
 
  private:

@@ -4,8 +4,8 @@
 //       --benchmark_filter=Matmul
 //
 // OpenBLAS chooses its kernels by the CPU unless OPENBLAS_CORETYPE says otherwise: compare with the best it has.
-// Weights are taken in turn from a set larger than the caches, as in a forward pass, where "Streamed"; "Cached" products
-// use one matrix again and again.
+// "Streamed" products take weights in turn from a set larger than the caches, as a forward pass does; "Cached" ones use
+// one matrix again and again.
 #include <benchmark/benchmark.h>
 #include <cblas.h>
 
@@ -41,7 +41,9 @@ void CountFlops(benchmark::State& state, int64_t rows, int64_t outputs, int64_t 
       benchmark::Counter(1e-9 * static_cast<double>(weight_bytes), benchmark::Counter::kIsIterationInvariantRate);
 }
 
-int64_t NumMatrices(bool streamed, int64_t bytes) { return streamed ? std::max<int64_t>(1, kStreamedBytes / bytes) : 1; }
+int64_t NumMatrices(bool streamed, int64_t bytes) {
+  return streamed ? std::max<int64_t>(1, kStreamedBytes / bytes) : 1;
+}
 
 void BM_Matmul(benchmark::State& state, Isa isa, DType dtype, bool streamed) {
   const Kernels& kernels = SelectKernels(DetectCpu(), isa);
@@ -93,7 +95,8 @@ void BM_MatmulOpenBlas(benchmark::State& state, bool streamed) {
 }
 
 void MatmulShapes(benchmark::internal::Benchmark* benchmark) {
-  for (auto [outputs, inputs] : {std::pair(2560, 2560), std::pair(2048, 768), std::pair(768, 2048), std::pair(192, 192)}) {
+  constexpr std::pair<int, int> kWeights[] = {{2560, 2560}, {2048, 768}, {768, 2048}, {192, 192}};
+  for (auto [outputs, inputs] : kWeights) {
     for (int rows : {1, 2, 4, 8, 16, 64, 512}) benchmark->Args({rows, outputs, inputs});
   }
 }

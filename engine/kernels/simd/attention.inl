@@ -2,8 +2,8 @@
 //
 // The queries that share a kv head (all rows, times the heads of a group) are taken in tiles of up to kTileQueries, so
 // that each load of K or V serves several. Keys go in parts of kAttentionPartKeys. In a part, for each query by itself:
-// scores (a chain over head_dim, lanes are keys), their maximum, exponentials and sum, then the weighted values (a chain
-// over keys, lanes are head_dim). Parts are merged in ascending order by the usual rescaling to a common maximum
+// scores (a chain over head_dim, lanes are keys), their maximum, exponentials and sum, then the weighted values (a
+// chain over keys, lanes are head_dim). Parts are merged in ascending order by the usual rescaling to a common maximum
 // (Milakov and Gimelshein 2018; Dao et al. 2022). Keys that a query may not see never enter its chains, so the shape of
 // a tile has no influence on any bit.
 //

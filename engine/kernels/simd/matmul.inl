@@ -1,17 +1,17 @@
 // y = x W^T for any vector width and both stored types.
 //
-// A tile is some rows of x times some columns of packed panels, with all its sums in registers. Each sum is one chain of
-// fused multiply-adds through k, whatever the tile's shape, so shapes are chosen for speed alone:
+// A tile is some rows of x times some columns of packed panels, with all its sums in registers. Each sum is one chain
+// of fused multiply-adds through k, whatever the tile's shape, so shapes are chosen for speed alone:
 //  - up to kFewRows rows (decoding alone or nearly): tiles span several panels, because a chain advances once per FMA
 //    latency (4 cycles) and two FMAs start per cycle, so that 8 chains are wanted; x is read in place, k goes from end
 //    to end, and the time is that of streaming the weights;
-//  - more rows: groups of up to kGroupRows rows in tiles of up to kTileRows rows and two vectors of one panel. k goes in
-//    blocks. The block of x of a group is copied once (rows of x a power of two apart would fall into one set of the
+//  - more rows: groups of up to kGroupRows rows in tiles of up to kTileRows rows and two vectors of one panel. k goes
+//    in blocks. The block of x of a group is copied once (rows of x a power of two apart would fall into one set of the
 //    cache) and stays in the second-level cache for all panels; the block of a panel stays in the first-level cache for
 //    all tiles of the group, while the next panel's comes in. Sums wait in y between blocks, which keeps their bits.
 
 constexpr int kBlockInputs = 384;     // x of a tile: at most 18 KiB; the block of a panel: 24 or 48 KiB
-constexpr int kGroupRows = 96;        // x of a group: 144 KiB
+constexpr int kGroupRows = 72;        // x of a group: 108 KiB; enough for a batch of 64 to read the weights once
 constexpr int kPrefetchBytes = 2048;  // ahead in a stream of weights that goes from end to end
 
 struct Tile {
@@ -28,9 +28,9 @@ struct Tile {
   int64_t y_stride;
 };
 
-// The two layouts. A step of kInputs inputs is one row of a panel; Factor is the weight of one of them for one vector of
-// columns. Two vectors of kTileRows rows are as many sums as registers allow beside weights and x: 24 of 32, 12 of 16, and
-// 10 where a mask takes one and compilers start to spill.
+// The two layouts. A step of kInputs inputs is one row of a panel; Factor is the weight of one of them for one vector
+// of columns. Two vectors of kTileRows rows are as many sums as registers allow beside weights and x: 24 of 32, 12 of
+// 16, and 10 where a mask takes one and compilers start to spill.
 struct F32Weights {
   static constexpr int kInputs = 1;
   static constexpr int kFewRows = kLanes == 16 ? 4 : 3;

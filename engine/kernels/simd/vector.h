@@ -1,7 +1,7 @@
-// The vector operations that the shared bodies (*.inl) are written in, for the instruction set that the including source
-// is compiled for. Included only by avx2.cc and avx512.cc, inside their own anonymous namespace: nothing here or in the
-// bodies may have external linkage, nor may they call inline functions of the standard library, because a linker could
-// then pick a copy compiled for AVX-512 for the rest of the program.
+// The vector operations that the shared bodies (*.inl) are written in, for the instruction set that the including
+// source is compiled for. Included only by avx2.cc and avx512.cc, inside their own anonymous namespace: nothing here or
+// in the bodies may have external linkage, nor may they call inline functions of the standard library, because a linker
+// could then pick a copy compiled for AVX-512 for the rest of the program.
 //
 // Masked operations treat the first `count` lanes (0 <= count <= kLanes); other lanes read as zero and are not written.
 #pragma once
@@ -117,8 +117,8 @@ EXPERTD_INLINE unsigned EqualLanes(Vec a, Vec b) {
 EXPERTD_INLINE Vec RoundToInteger(Vec value) {
   return _mm256_round_ps(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
-// value * 2^exponent for integral exponents in [-160, 160]; overflows to infinity, underflows through subnormals. In two
-// steps, because a float has no 2^160 and its subnormals are no powers that a shift could make.
+// value * 2^exponent for integral exponents in [-160, 160]; overflows to infinity, underflows through subnormals. In
+// two steps, because a float has no 2^160 and its subnormals are no powers that a shift could make.
 EXPERTD_INLINE Vec ScaleByPowerOfTwo(Vec value, Vec exponent) {
   const __m256i power = _mm256_cvtps_epi32(exponent);
   const __m256i first = _mm256_srai_epi32(power, 1);
