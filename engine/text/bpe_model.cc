@@ -103,7 +103,6 @@ struct BpeModel::Scratch {
   void Add(TokenId id, uint32_t num_bytes) { symbols.push_back({id, num_bytes, 0, 0}); }
 
   std::vector<Symbol> symbols;
-  std::vector<Merge> merges;  // MergeShort: of each symbol with its right neighbour
   std::vector<Candidate> heap;
 };
 
@@ -275,28 +274,28 @@ void BpeModel::Symbolize(std::string_view piece, Scratch* scratch) const {
 
 void BpeModel::MergeShort(Scratch* scratch) const {
   auto& symbols = scratch->symbols;
-  auto& merges = scratch->merges;
+  std::array<uint32_t, kMaxShortSymbols> ranks;  // of merging each symbol with its right neighbour
+  std::array<TokenId, kMaxShortSymbols> ids;     // what that makes
   size_t n = symbols.size();
-  const auto merge_at = [&](size_t i) {
+  const auto look_up = [&](size_t i) {
     const Merge* merge = i + 1 < n ? FindMerge(symbols[i].id, symbols[i + 1].id) : nullptr;
-    return merge == nullptr ? Merge{kNoRank, 0} : *merge;
+    ranks[i] = merge == nullptr ? kNoRank : merge->rank;
+    ids[i] = merge == nullptr ? -1 : merge->id;
   };
-  merges.resize(n);
-  for (size_t i = 0; i < n; ++i) merges[i] = merge_at(i);
+  for (size_t i = 0; i < n; ++i) look_up(i);
   while (n > 1) {
-    size_t best = 0;
-    for (size_t i = 1; i + 1 < n; ++i) {
-      if (merges[i].rank < merges[best].rank) best = i;
-    }
-    if (merges[best].rank == kNoRank) break;
-    symbols[best].id = merges[best].id;
+    const auto best = static_cast<size_t>(std::min_element(ranks.begin(), ranks.begin() + (n - 1)) - ranks.begin());
+    if (ranks[best] == kNoRank) break;
+    symbols[best].id = ids[best];
     symbols[best].num_bytes += symbols[best + 1].num_bytes;
-    symbols.erase(symbols.begin() + static_cast<std::ptrdiff_t>(best) + 1);
-    merges.erase(merges.begin() + static_cast<std::ptrdiff_t>(best) + 1);
+    std::copy(symbols.begin() + best + 2, symbols.begin() + n, symbols.begin() + best + 1);
+    std::copy(ranks.begin() + best + 2, ranks.begin() + n, ranks.begin() + best + 1);
+    std::copy(ids.begin() + best + 2, ids.begin() + n, ids.begin() + best + 1);
     --n;
-    merges[best] = merge_at(best);
-    if (best > 0) merges[best - 1] = merge_at(best - 1);
+    look_up(best);
+    if (best > 0) look_up(best - 1);
   }
+  symbols.resize(n);
 }
 
 void BpeModel::MergeLong(Scratch* scratch) const {

@@ -14,7 +14,8 @@ std::string Detokenizer::Append(TokenId id) {
   std::string_view bytes = tokenizer_->TokenBytes(id);
   if (bytes.empty()) return "";
   if (strip_next_space_ && bytes[0] == ' ') bytes.remove_prefix(1);
-  strip_next_space_ = tokenizer_->strips_leading_space() && tokenizer_->RestartsText(id);
+  const bool is_still_at_start = strip_next_space_ && bytes.empty() && tokenizer_->strips_every_leading_space();
+  strip_next_space_ = is_still_at_start || (tokenizer_->strips_leading_space() && tokenizer_->RestartsText(id));
   pending_.append(bytes);
 
   std::string text;

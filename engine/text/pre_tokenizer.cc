@@ -347,7 +347,10 @@ absl::StatusOr<ParsedPreTokenizer> Parse(const Json& json, int depth) {
     return SplitCharacters(IsPunctuation, behavior);
   }
   if (type == "Whitespace") {
-    ASSIGN_OR_RETURN(TextPattern words, TextPattern::FromRegex(R"(\w+|[^\w\s]+)"));
+    // \w+|[^\w\s]+ as the regex crate means it; Oniguruma's \w differs.
+    constexpr std::string_view kWords = R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200C}\x{200D}]+)"
+                                        R"(|[^\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200C}\x{200D}\s]+)";
+    ASSIGN_OR_RETURN(TextPattern words, TextPattern::FromRegex(kWords));
     return ParsedPreTokenizer{
         std::make_unique<SplitPreTokenizer>(std::move(words), SplitBehavior::kRemoved, /*invert=*/true), false};
   }

@@ -76,6 +76,7 @@ absl::StatusOr<TokenTable> MakeTable(const SentencePieceModel& model, const Toke
   if (settings.add_bos_token.value_or(true) && table.bos) table.prefix.push_back(*table.bos);
   if (settings.add_eos_token.value_or(false) && table.eos) table.suffix.push_back(*table.eos);
   table.strips_leading_space = model.add_dummy_prefix || model.remove_extra_whitespaces;
+  table.strips_every_leading_space = model.remove_extra_whitespaces;
   table.restarts_behind_added = settings.legacy.value_or(true);
   return table;
 }

@@ -27,6 +27,8 @@ constexpr std::string_view kNotSpaces =
     R"(\x{0}-\x{8}\x{E}-\x{1F}!-\x{84}\x{86}-\x{9F}\x{A1}-\x{167F}\x{1681}-\x{1FFF}\x{200B}-\x{2027}\x{202A}-\x{202E})"
     R"(\x{2030}-\x{205E}\x{2060}-\x{2FFF}\x{3001}-\x{10FFFF})";
 constexpr std::string_view kWordCharacters = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
+// Outside a class, Oniguruma's \w also takes the superscripts and fractions of Latin-1.
+constexpr std::string_view kBareWordCharacters = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE})";
 constexpr std::string_view kHexDigits = "0-9A-Fa-f";
 
 // A property name as PCRE2 spells it. Scripts are the plain property, not PCRE2's default, the script extensions.
@@ -76,16 +78,18 @@ class PatternTranslator {
         if (in_class_) return Class(kNotSpaces, /*negated=*/false);
         return Class(kSpaces, /*negated=*/true);
       case 'w':
-        return Class(kWordCharacters, /*negated=*/false);
+        return Class(in_class_ ? kWordCharacters : kBareWordCharacters, /*negated=*/false);
       case 'h':
         return Class(kHexDigits, /*negated=*/false);
       case 'W':
       case 'H':
         if (in_class_) return Refuse("a negated class inside a class");
-        return Class(c == 'W' ? kWordCharacters : kHexDigits, /*negated=*/true);
+        return Class(c == 'W' ? kBareWordCharacters : kHexDigits, /*negated=*/true);
       case 'p':
       case 'P':
         return Property();
+      case 'u':
+        return CodePoint();
       case 'x':
         if (pattern_.substr(i_ + 2, 1) == "{") {
           const size_t end = pattern_.find('}', i_);
@@ -97,6 +101,16 @@ class PatternTranslator {
     }
     Copy(1);
     if (i_ < pattern_.size()) Copy(1);
+    return absl::OkStatus();
+  }
+
+  // \uHHHH
+  absl::Status CodePoint() {
+    const std::string_view digits = pattern_.substr(i_ + 2, 4);
+    const auto is_hex = [](char c) { return std::isxdigit(static_cast<unsigned char>(c)) != 0; };
+    if (digits.size() != 4 || !std::all_of(digits.begin(), digits.end(), is_hex)) return Refuse("an unfinished \\u");
+    StrAppend(&out_, "\\x{", digits, "}");
+    i_ += 6;
     return absl::OkStatus();
   }
 

@@ -89,6 +89,10 @@ class Tokenizer {
   // Whether encoding puts a dummy space in front of a text, so that decoding removes one leading space.
   virtual bool strips_leading_space() const = 0;
 
+  // Whether decoding removes the leading spaces of following tokens too, as long as there is no other text: models that
+  // drop extra spaces when encoding.
+  virtual bool strips_every_leading_space() const { return false; }
+
   // Whether encoding starts anew (with another dummy space) behind this id, so that decoding removes one leading space
   // of what follows it: sentencepiece's added tokens. Meaningful only where strips_leading_space() holds.
   virtual bool RestartsText(TokenId id) const = 0;

@@ -45,6 +45,7 @@ class TokenTable {
   std::optional<TokenId> bos, eos, unk, pad;
   std::vector<TokenId> prefix, suffix;  // what add_special_tokens adds
   bool strips_leading_space = false;
+  bool strips_every_leading_space = false;
   bool restarts_behind_added = false;
 
  private:
@@ -83,6 +84,7 @@ class TokenizerBase : public Tokenizer {
   std::optional<TokenId> unk() const final { return table_.unk; }
   std::optional<TokenId> pad() const final { return table_.pad; }
   bool strips_leading_space() const final { return table_.strips_leading_space; }
+  bool strips_every_leading_space() const final { return table_.strips_every_leading_space; }
   bool RestartsText(TokenId id) const final;
 
  protected:

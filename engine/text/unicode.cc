@@ -195,6 +195,9 @@ bool IsPunctuation(char32_t c) {
 }
 
 bool IsWord(char32_t c) {
+  const bool is_lettered_symbol = (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) ||
+                                  (c >= 0x1F150 && c <= 0x1F169) || (c >= 0x1F170 && c <= 0x1F189);
+  if (is_lettered_symbol || c == 0x200C || c == 0x200D) return true;
   const utf8proc_category_t category = Category(c);
   return (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_NL) || category == UTF8PROC_CATEGORY_PC;
 }

@@ -46,7 +46,7 @@ void AppendUtf8(char32_t character, std::string* text);
 bool IsWhitespace(char32_t character);   // property White_Space, 25 characters
 bool IsNumeric(char32_t character);      // general category N
 bool IsPunctuation(char32_t character);  // general category P, or an ASCII sign such as $ or +
-bool IsWord(char32_t character);         // what \w means: Alphabetic, M, Nd, Pc (Alphabetic is taken as L and Nl)
+bool IsWord(char32_t character);         // what \w means: Alphabetic, M, Nd, Pc, joiners (UTS #18)
 
 // Lower case of one character; İ (U+0130) becomes two characters.
 void AppendLowercase(char32_t character, std::string* text);

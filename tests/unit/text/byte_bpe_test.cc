@@ -417,8 +417,9 @@ TEST(BpeModelTest, WritesBytesInPrintableFormAndBack) {
 TEST(TextRegexTest, TranslatesWhatTheTwoLibrariesReadDifferently) {
   EXPECT_EQ(*TranslateOnigurumaPattern(R"(\p{L}+|\p{Han}|\p{^Lu}|\P{N}x)"), R"(\p{L}+|\p{sc:Han}|\p{^Lu}|\P{N}x)");
   EXPECT_EQ(*TranslateOnigurumaPattern(R"(\h\\s[\h\-\]x])"), R"([0-9A-Fa-f]\\s[0-9A-Fa-f\-\]x])");
+  EXPECT_EQ(*TranslateOnigurumaPattern(R"([\u3000-\u30fF]\\u)"), R"([\x{3000}-\x{30fF}]\\u)");
   EXPECT_EQ(*TranslateOnigurumaPattern(R"((?i:'s)(?=a)(?<n>b)\x{41})"), R"((?i:'s)(?=a)(?<n>b)\x{41})");
-  for (const std::string_view pattern : {"[a[bc]]", "[a&&b]", "(?m:a)", "a{,3}", "a{1,3}+", R"([\W])", R"(\p{L)", "[[:alpha"}) {
+  for (const std::string_view pattern : {"[a[bc]]", "[a&&b]", "(?m:a)", "a{,3}", "a{1,3}+", R"([\W])", R"(\p{L)", "[[:alpha", R"(\u12)"}) {
     EXPECT_EQ(TranslateOnigurumaPattern(pattern).status().code(), absl::StatusCode::kUnimplemented) << pattern;
   }
 }

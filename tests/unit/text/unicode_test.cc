@@ -104,6 +104,8 @@ TEST(UnicodePropertyTest, KnowsNumbersPunctuationAndWords) {
   EXPECT_TRUE(IsWord(U'_'));
   EXPECT_TRUE(IsWord(U'你'));
   EXPECT_TRUE(IsWord(0x301));
+  EXPECT_TRUE(IsWord(U'Ⓐ'));
+  EXPECT_TRUE(IsWord(0x200D));
   EXPECT_FALSE(IsWord(U'-'));
 }
 
