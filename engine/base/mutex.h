@@ -1,5 +1,6 @@
 // Mutex, CondVar and Notification over the standard library, in the manner of abseil's. Debian's abseil is built without
-// ThreadSanitizer's marks, so under it every lock of abseil's looks like none; the standard library's are seen.
+// ThreadSanitizer's marks, so under it every lock of abseil's looks like none; the standard library's are seen. For the
+// engine and the tools; the server keeps abseil's, since gRPC's own locks hide it from ThreadSanitizer in any case.
 #pragma once
 
 #include <condition_variable>
