@@ -20,8 +20,16 @@ constexpr std::string_view kContinueMark = "CONTINUE_FINAL_MESSAGE_TAG ";
 constexpr const char* kReasoningNames[] = {"reasoning_content", "thinking", "reasoning"};
 
 constexpr std::string_view kReservedVariables[] = {
-    "messages",  "tools",     "add_generation_prompt", "continue_final_message", "chat_template", "tokenize",
-    "bos_token", "eos_token", "pad_token",             "unk_token",
+    "messages",
+    "tools",
+    "add_generation_prompt",
+    "continue_final_message",
+    "chat_template",
+    "tokenize",
+    "bos_token",
+    "eos_token",
+    "pad_token",
+    "unk_token",
 };
 
 std::string_view Stripped(std::string_view text) { return jinja::StripSpace(text, jinja::StripSides::kBoth); }
@@ -137,7 +145,8 @@ absl::StatusOr<std::optional<Sources>> SourcesFromJson(const std::string& path) 
     sources.main = entry->get<std::string>();
     return sources;
   }
-  if (!entry->is_array()) return absl::InvalidArgumentError(StrCat(path, ": chat_template must be a string or an array"));
+  if (!entry->is_array())
+    return absl::InvalidArgumentError(StrCat(path, ": chat_template must be a string or an array"));
   bool has_default = false;
   for (const Json& named : *entry) {
     ASSIGN_OR_RETURN(const std::string name, JsonStringOr(named, "name", ""));

@@ -1,5 +1,5 @@
-// ChatTemplate: messages and tools to one prompt string, by the Jinja template that a model folder brings. Equal to what
-// transformers' apply_chat_template writes. A template that fails is the caller's InvalidArgument, never a crash.
+// ChatTemplate: messages and tools to one prompt string, by the Jinja template that a model folder brings. Equal to
+// what transformers' apply_chat_template writes. A template that fails is the caller's InvalidArgument, never a crash.
 #pragma once
 
 #include <functional>
@@ -19,9 +19,9 @@ struct SpecialTokens {
 };
 
 struct ChatRenderOptions {
-  bool add_generation_prompt = true;     // ends with the opening of an assistant turn
-  bool continue_final_message = false;   // ends with the last message's content, its turn left open
-  std::function<absl::Time()> clock;     // for strftime_now; empty: the machine's
+  bool add_generation_prompt = true;    // ends with the opening of an assistant turn
+  bool continue_final_message = false;  // ends with the last message's content, its turn left open
+  std::function<absl::Time()> clock;    // for strftime_now; empty: the machine's
 };
 
 // Immutable; any thread may call any method.
@@ -33,10 +33,11 @@ class ChatTemplate {
                                             const std::string& tool_source = "");
 
   // `messages`: a JSON array of {role, content, ...}, content a string or a list of parts. `tools`: an array, or null
-  // pointer. `kwargs`: an object of further variables (or null), which can't replace the template's own. As transformers
-  // does, members of messages that are null are dropped, and a message's reasoning is given under each of its usual
-  // names (`reasoning_content`, `thinking`). Errors: InvalidArgument (the template's own words for raise_exception; a
-  // variable that is not the caller's to set; a message that cannot be continued), ResourceExhausted (a limit).
+  // pointer. `kwargs`: an object of further variables (or null), which can't replace the template's own. As
+  // transformers does, members of messages that are null are dropped, and a message's reasoning is given under each of
+  // its usual names (`reasoning_content`, `thinking`). Errors: InvalidArgument (the template's own words for
+  // raise_exception; a variable that is not the caller's to set; a message that cannot be continued), ResourceExhausted
+  // (a limit).
   absl::StatusOr<std::string> Render(const Json& messages, const Json* tools, const Json& kwargs,
                                      const ChatRenderOptions& options) const;
 

@@ -88,8 +88,8 @@ absl::StatusOr<int64_t> ToInt64(const Value& value, std::string_view what);
 // Fails unless `value` is a string.
 absl::StatusOr<std::string_view> ToText(const Value& value, std::string_view what);
 // sorted(items, key=keys): stable; `keys` has one key for each item.
-absl::StatusOr<std::vector<Value>> SortByKeys(Runtime& runtime, std::vector<Value> items, const std::vector<Value>& keys,
-                                              bool reverse);
+absl::StatusOr<std::vector<Value>> SortByKeys(Runtime& runtime, std::vector<Value> items,
+                                              const std::vector<Value>& keys, bool reverse);
 
 // json.dumps with transformers' defaults.
 struct JsonOptions {

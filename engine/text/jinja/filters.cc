@@ -39,7 +39,8 @@ absl::StatusOr<Value> LowerCased(Runtime& runtime, const Value& value) {
 }
 
 // Calls a string method on str(value).
-absl::StatusOr<Value> CallStringMethod(Runtime& runtime, const Value& value, std::string_view name, CallArguments arguments) {
+absl::StatusOr<Value> CallStringMethod(Runtime& runtime, const Value& value, std::string_view name,
+                                       CallArguments arguments) {
   ASSIGN_OR_RETURN(const Value text, SoftStr(runtime, value));
   ASSIGN_OR_RETURN(const Value method, GetAttribute(runtime, text, name));
   return CallValue(runtime, method, std::move(arguments));
@@ -193,8 +194,7 @@ absl::StatusOr<TransformIterator::Transform> AttributeTransform(Runtime& runtime
   }
   ASSIGN_OR_RETURN(AttributeGetter getter, AttributeGetter::Make(runtime, attribute));
   getter.SetDefault(fallback);
-  return [getter = std::move(getter)](
-             Runtime& runtime, const Value& item) -> absl::StatusOr<std::optional<Value>> {
+  return [getter = std::move(getter)](Runtime& runtime, const Value& item) -> absl::StatusOr<std::optional<Value>> {
     ASSIGN_OR_RETURN(Value value, getter.Get(runtime, item));
     return value;
   };
@@ -206,8 +206,8 @@ absl::StatusOr<TransformIterator::Transform> MapTransform(Runtime& runtime, cons
   if (arguments.positional.size() == 1 && has_attribute) return AttributeTransform(runtime, arguments);
   if (arguments.positional.size() == 1) return TypeError("map requires a filter argument");
   ASSIGN_OR_RETURN(const Builtin filter, NamedBuiltin(arguments.positional[1], "filter", FindFilter));
-  return [filter, rest = ArgumentsAfter(arguments, 2)](
-             Runtime& runtime, const Value& item) -> absl::StatusOr<std::optional<Value>> {
+  return [filter, rest = ArgumentsAfter(arguments, 2)](Runtime& runtime,
+                                                       const Value& item) -> absl::StatusOr<std::optional<Value>> {
     CallArguments call = rest;
     call.positional[0] = item;
     RETURN_IF_ERROR(runtime.Spend(1 + static_cast<int64_t>(call.positional.size() + call.keywords.size())));
@@ -379,9 +379,9 @@ absl::StatusOr<std::vector<Value>> SortKeys(Runtime& runtime, const std::vector<
 }
 
 absl::StatusOr<Value> Sort(Runtime& runtime, const CallArguments& arguments) {
-  ASSIGN_OR_RETURN(const Bound bound,
-                   BindArguments("sort", {{"value"}, {"reverse", true}, {"case_sensitive", true}, {"attribute", true}},
-                                 arguments));
+  ASSIGN_OR_RETURN(
+      const Bound bound,
+      BindArguments("sort", {{"value"}, {"reverse", true}, {"case_sensitive", true}, {"attribute", true}}, arguments));
   ASSIGN_OR_RETURN(const bool reverse, TruthOr(runtime, bound[1], false));
   ASSIGN_OR_RETURN(const bool case_sensitive, TruthOr(runtime, bound[2], false));
   ASSIGN_OR_RETURN(std::vector<Value> items, ToVector(runtime, *bound[0]));
@@ -391,12 +391,14 @@ absl::StatusOr<Value> Sort(Runtime& runtime, const CallArguments& arguments) {
 }
 
 absl::StatusOr<Value> DictSort(Runtime& runtime, const CallArguments& arguments) {
-  ASSIGN_OR_RETURN(const Bound bound,
-                   BindArguments("dictsort", {{"value"}, {"case_sensitive", true}, {"by", true}, {"reverse", true}},
-                                 arguments));
+  ASSIGN_OR_RETURN(
+      const Bound bound,
+      BindArguments("dictsort", {{"value"}, {"case_sensitive", true}, {"by", true}, {"reverse", true}}, arguments));
   ASSIGN_OR_RETURN(const bool case_sensitive, TruthOr(runtime, bound[1], false));
   ASSIGN_OR_RETURN(const bool reverse, TruthOr(runtime, bound[3], false));
-  const std::string by = bound[2].has_value() && bound[2]->is_string() ? bound[2]->text() : bound[2].has_value() ? "" : "key";
+  const std::string by = bound[2].has_value() && bound[2]->is_string() ? bound[2]->text()
+                         : bound[2].has_value()                        ? ""
+                                                                       : "key";
   if (by != "key" && by != "value") return TypeError("You can only sort by either \"key\" or \"value\"");
   if (bound[0]->is_undefined()) return absl::InvalidArgumentError(bound[0]->undefined().message);
   if (!bound[0]->is_dict()) return TypeError(StrCat("'", TypeName(*bound[0]), "' object has no attribute 'items'"));
@@ -420,7 +422,7 @@ absl::StatusOr<Value> Unique(Runtime& runtime, const CallArguments& arguments) {
   ASSIGN_OR_RETURN(AttributeGetter getter, AttributeGetter::Make(runtime, bound[2]));
   getter.IgnoreCase(!case_sensitive);
   ASSIGN_OR_RETURN(const std::vector<Value> items, ToVector(runtime, *bound[0]));
-  DictBuilder seen;
+  DictBuilder seen(&runtime);
   std::vector<Value> result;
   for (const Value& item : items) {
     ASSIGN_OR_RETURN(Value key, getter.Get(runtime, item));
@@ -433,9 +435,9 @@ absl::StatusOr<Value> Unique(Runtime& runtime, const CallArguments& arguments) {
 
 template <bool kIsMax>
 absl::StatusOr<Value> Extreme(Runtime& runtime, const CallArguments& arguments) {
-  ASSIGN_OR_RETURN(const Bound bound,
-                   BindArguments(kIsMax ? "max" : "min", {{"value"}, {"case_sensitive", true}, {"attribute", true}},
-                                 arguments));
+  ASSIGN_OR_RETURN(
+      const Bound bound,
+      BindArguments(kIsMax ? "max" : "min", {{"value"}, {"case_sensitive", true}, {"attribute", true}}, arguments));
   ASSIGN_OR_RETURN(const bool case_sensitive, TruthOr(runtime, bound[1], false));
   ASSIGN_OR_RETURN(AttributeGetter getter, AttributeGetter::Make(runtime, bound[2]));
   getter.IgnoreCase(!case_sensitive);
@@ -514,7 +516,8 @@ absl::StatusOr<Value> Batch(Runtime& runtime, const CallArguments& arguments) {
   }
   if (!line.empty()) {
     if (bound[2].has_value() && !bound[2]->is_none()) {
-      RETURN_IF_ERROR(runtime.CanAllocate(std::clamp<int64_t>(line_count, 0, int64_t{1} << 40) * static_cast<int64_t>(sizeof(Value))));
+      RETURN_IF_ERROR(runtime.CanAllocate(std::clamp<int64_t>(line_count, 0, int64_t{1} << 40) *
+                                          static_cast<int64_t>(sizeof(Value))));
       while (static_cast<int64_t>(line.size()) < line_count) line.push_back(*bound[2]);
     }
     RETURN_IF_ERROR(flush());
@@ -590,7 +593,8 @@ absl::StatusOr<Value> Attr(Runtime& runtime, const CallArguments& arguments) {
   if (is_key_only) {
     ASSIGN_OR_RETURN(std::optional<Value> method, BuiltinAttribute(runtime, *bound[0], name));
     if (!method.has_value()) {
-      return runtime.NewUndefined(StrCat("'", TypeNameInMessages(*bound[0]), "' has no attribute ", ReprOfString(name)));
+      return runtime.NewUndefined(
+          StrCat("'", TypeNameInMessages(*bound[0]), "' has no attribute ", ReprOfString(name)));
     }
   }
   return GetAttribute(runtime, *bound[0], name);
@@ -673,7 +677,8 @@ absl::StatusOr<Value> RoundInt(Int number, int64_t precision) {
 }
 
 absl::StatusOr<Value> Round(Runtime& runtime, const CallArguments& arguments) {
-  ASSIGN_OR_RETURN(const Bound bound, BindArguments("round", {{"value"}, {"precision", true}, {"method", true}}, arguments));
+  ASSIGN_OR_RETURN(const Bound bound,
+                   BindArguments("round", {{"value"}, {"precision", true}, {"method", true}}, arguments));
   std::string method = "common";
   if (bound[2].has_value()) {
     ASSIGN_OR_RETURN(method, Str(runtime, *bound[2]));
@@ -688,7 +693,8 @@ absl::StatusOr<Value> Round(Runtime& runtime, const CallArguments& arguments) {
     return value.is_float() ? Value::Float(RoundTo(value.number(), precision)) : RoundInt(value.integer(), precision);
   }
   // func(value * 10**precision) / 10**precision
-  ASSIGN_OR_RETURN(const Value unit, ApplyMath(runtime, MathOperator::kPower, Value::Integer(10), Value::Integer(precision)));
+  ASSIGN_OR_RETURN(const Value unit,
+                   ApplyMath(runtime, MathOperator::kPower, Value::Integer(10), Value::Integer(precision)));
   ASSIGN_OR_RETURN(const Value scaled, ApplyMath(runtime, MathOperator::kMultiply, value, unit));
   Value whole = scaled;
   if (scaled.is_float()) {
@@ -722,8 +728,7 @@ absl::StatusOr<Value> FileSizeFormat(Runtime& runtime, const CallArguments& argu
     ++i;
   } while (*number >= unit && i < kPrefixes.size());
   const char prefix = is_binary && i == 1 ? 'K' : kPrefixes[i - 1];
-  return runtime.NewString(
-      absl::StrFormat("%.1f %c%s", base * *number / unit, prefix, is_binary ? "iB" : "B"));
+  return runtime.NewString(absl::StrFormat("%.1f %c%s", base * *number / unit, prefix, is_binary ? "iB" : "B"));
 }
 
 // ---- text
@@ -825,10 +830,10 @@ absl::StatusOr<Value> Indent(Runtime& runtime, const CallArguments& arguments) {
 }
 
 absl::StatusOr<Value> Truncate(Runtime& runtime, const CallArguments& arguments) {
-  ASSIGN_OR_RETURN(const Bound bound,
-                   BindArguments("truncate",
-                                 {{"s"}, {"length", true}, {"killwords", true}, {"end", true}, {"leeway", true}},
-                                 arguments));
+  ASSIGN_OR_RETURN(
+      const Bound bound,
+      BindArguments("truncate", {{"s"}, {"length", true}, {"killwords", true}, {"end", true}, {"leeway", true}},
+                    arguments));
   ASSIGN_OR_RETURN(const int64_t length, IntOr(bound[1], 255, "length must be an integer"));
   ASSIGN_OR_RETURN(const bool cuts_words, TruthOr(runtime, bound[2], false));
   const Value ellipsis = bound[3].value_or(Value::Constant("..."));
@@ -872,9 +877,9 @@ absl::StatusOr<Value> FormatFilter(Runtime& runtime, const CallArguments& argume
   if (arguments.keywords.empty()) {
     ASSIGN_OR_RETURN(values, runtime.NewTuple({arguments.positional.begin() + 1, arguments.positional.end()}));
   } else {
-    DictBuilder builder;
+    DictBuilder builder(&runtime);
     for (const auto& [name, value] : arguments.keywords) RETURN_IF_ERROR(builder.Set(Value::Constant(name), value));
-    ASSIGN_OR_RETURN(values, std::move(builder).Build(&runtime));
+    ASSIGN_OR_RETURN(values, std::move(builder).Build());
   }
   return ApplyMath(runtime, MathOperator::kModulo, format, values);
 }
@@ -1072,7 +1077,10 @@ std::optional<Int> ParseDigits(std::string_view digits, int base, bool is_negati
       after_digit = false;
       continue;
     }
-    const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'z' ? c - 'a' + 10 : c >= 'A' && c <= 'Z' ? c - 'A' + 10 : 99;
+    const int digit = c >= '0' && c <= '9'   ? c - '0'
+                      : c >= 'a' && c <= 'z' ? c - 'a' + 10
+                      : c >= 'A' && c <= 'Z' ? c - 'A' + 10
+                                             : 99;
     if (digit >= base) return std::nullopt;
     if (__builtin_mul_overflow(value, static_cast<Int>(base), &value)) return std::nullopt;
     if (__builtin_add_overflow(value, static_cast<Int>(is_negative ? -digit : digit), &value)) return std::nullopt;
@@ -1089,8 +1097,8 @@ Builtin FindFilter(std::string_view name) {
   return filter != std::end(kFilters) && filter->name == name ? filter->filter : nullptr;
 }
 
-absl::StatusOr<std::vector<Value>> SortByKeys(Runtime& runtime, std::vector<Value> items, const std::vector<Value>& keys,
-                                              bool reverse) {
+absl::StatusOr<std::vector<Value>> SortByKeys(Runtime& runtime, std::vector<Value> items,
+                                              const std::vector<Value>& keys, bool reverse) {
   RETURN_IF_ERROR(runtime.CanAllocate(static_cast<int64_t>(items.size() * (sizeof(Value) + 2 * sizeof(size_t)))));
   std::vector<size_t> order(items.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;
@@ -1144,7 +1152,8 @@ std::optional<double> ParseFloat(std::string_view text) {
   std::string_view unsigned_digits = digits;
   if (unsigned_digits.starts_with('-') || unsigned_digits.starts_with('+')) unsigned_digits.remove_prefix(1);
   const bool is_word = unsigned_digits == "inf" || unsigned_digits == "infinity" || unsigned_digits == "nan";
-  if (!is_word && (unsigned_digits.empty() || unsigned_digits.find_first_not_of("0123456789.e+-") != unsigned_digits.npos)) {
+  if (!is_word &&
+      (unsigned_digits.empty() || unsigned_digits.find_first_not_of("0123456789.e+-") != unsigned_digits.npos)) {
     return std::nullopt;
   }
   char* end = nullptr;

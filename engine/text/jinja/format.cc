@@ -26,11 +26,13 @@ struct Spec {
   char type = '\0';
 };
 
-absl::StatusOr<std::string> Pad(Runtime& runtime, std::string text, size_t sign_bytes, const Spec& spec, char default_align) {
+absl::StatusOr<std::string> Pad(Runtime& runtime, std::string text, size_t sign_bytes, const Spec& spec,
+                                char default_align) {
   const int64_t missing = spec.width - CountCodePoints(text);
   if (missing <= 0) return text;
   RETURN_IF_ERROR(runtime.CanAllocate(missing));
-  RETURN_IF_ERROR(runtime.CanAllocate(missing * static_cast<int64_t>(spec.fill.size()) + static_cast<int64_t>(text.size())));
+  RETURN_IF_ERROR(
+      runtime.CanAllocate(missing * static_cast<int64_t>(spec.fill.size()) + static_cast<int64_t>(text.size())));
   const auto fill = [&spec](int64_t count) {
     std::string result;
     for (int64_t i = 0; i < count; ++i) result += spec.fill;
@@ -98,7 +100,9 @@ absl::StatusOr<std::string> FormatInt(Runtime& runtime, Int value, const Spec& s
   }
   std::string prefix;
   if (spec.is_alternate && base != 10) prefix = StrCat("0", std::string(1, spec.type));
-  if (spec.type == 'X') std::transform(digits.begin(), digits.end(), digits.begin(), [](char c) { return static_cast<char>(std::toupper(c)); });
+  if (spec.type == 'X') {
+    for (char& c : digits) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  }
   return FinishNumber(runtime, value < 0, std::move(prefix), std::move(digits), spec, base == 10 ? 3 : 4);
 }
 
@@ -127,7 +131,9 @@ absl::StatusOr<std::string> FormatFloat(Runtime& runtime, double value, Spec spe
     digits = Printf('f', spec.is_alternate, spec.precision < 0 ? 6 : spec.precision, magnitude * 100) + "%";
   } else {
     const bool is_general = type == 'g' || type == 'G';
-    const int64_t precision = spec.precision < 0 ? 6 : is_general ? std::max<int64_t>(spec.precision, 1) : spec.precision;
+    const int64_t precision = spec.precision < 0 ? 6
+                              : is_general       ? std::max<int64_t>(spec.precision, 1)
+                                                 : spec.precision;
     digits = Printf(type, spec.is_alternate, precision, magnitude);
     // A specification without a type always shows a point or an exponent.
     if (spec.type == '\0' && digits.find_first_of(".e") == digits.npos) digits += ".0";
@@ -167,7 +173,8 @@ class PercentFormatter {
       RETURN_IF_ERROR(runtime_.Spend(2));
       RETURN_IF_ERROR(runtime_.CanAllocate(static_cast<int64_t>(text_.size())));
     }
-    const bool all_used = values_.is_tuple() ? num_used_ == values_.items().size() : num_used_ == 1 || values_.is_dict();
+    const bool all_used =
+        values_.is_tuple() ? num_used_ == values_.items().size() : num_used_ == 1 || values_.is_dict();
     // What has a subscript passes for a mapping, whose values need not all be used.
     const bool is_mapping = values_.is_dict() || values_.is_list() || values_.is_undefined() ||
                             (values_.is_object() && values_.object().HasSubscript());
@@ -211,18 +218,21 @@ class PercentFormatter {
     return ToInt64(value, "* wants int");
   }
 
+  static bool ApplyFlag(char flag, Spec& spec) {
+    switch (flag) {
+      case '-': spec.align = '<'; return true;
+      case '+': spec.sign = '+'; return true;
+      case ' ': spec.sign = spec.sign == '+' ? '+' : ' '; return true;
+      case '#': spec.is_alternate = true; return true;
+      case '0': spec.is_zero_padded = true; return true;
+      default: return false;
+    }
+  }
+
   absl::Status Conversion() {
     RETURN_IF_ERROR(ReadKey());
     Spec spec;
-    for (;; ++position_) {
-      const char flag = Peek();
-      if (flag == '-') spec.align = '<';
-      else if (flag == '+') spec.sign = '+';
-      else if (flag == ' ') spec.sign = spec.sign == '+' ? '+' : ' ';
-      else if (flag == '#') spec.is_alternate = true;
-      else if (flag == '0') spec.is_zero_padded = true;
-      else break;
-    }
+    while (ApplyFlag(Peek(), spec)) ++position_;
     ASSIGN_OR_RETURN(spec.width, ReadStarOrNumber());
     if (spec.width < 0) {
       spec.align = '<';
@@ -274,8 +284,7 @@ class PercentFormatter {
         if (!value.is_number()) return TypeError(StrCat("must be real number, not ", TypeName(value)));
         return FormatFloat(runtime_, value.number(), spec);
       }
-      default:
-        return ValueError(StrCat("unsupported format character '", std::string(1, spec.type), "'"));
+      default: return ValueError(StrCat("unsupported format character '", std::string(1, spec.type), "'"));
     }
   }
 
@@ -355,7 +364,8 @@ absl::StatusOr<Spec> ParseSpec(std::string_view text) {
 }
 
 absl::Status UnknownCode(const Spec& spec, const Value& value) {
-  return ValueError(StrCat("Unknown format code '", std::string(1, spec.type), "' for object of type '", TypeName(value), "'"));
+  return ValueError(
+      StrCat("Unknown format code '", std::string(1, spec.type), "' for object of type '", TypeName(value), "'"));
 }
 
 // format(value, text)
@@ -439,7 +449,8 @@ class BraceFormatter {
       if (format[i] == '{') ++open;
       if (format[i] == '}' && --open == 0) return i;
     }
-    return ValueError(start >= format.size() ? "Single '{' encountered in format string" : "expected '}' before end of string");
+    return ValueError(start >= format.size() ? "Single '{' encountered in format string"
+                                             : "expected '}' before end of string");
   }
 
   absl::StatusOr<std::string> Field(std::string_view field, int depth) {
@@ -454,7 +465,9 @@ class BraceFormatter {
     ASSIGN_OR_RETURN(Value value, Resolve(field.substr(0, name_end)));
     std::string_view rest = field.substr(name_end);
     if (rest.starts_with('!')) {
-      if (rest.size() < 2 || (rest.size() > 2 && rest[2] != ':')) return ValueError("expected ':' after conversion specifier");
+      if (rest.size() < 2 || (rest.size() > 2 && rest[2] != ':')) {
+        return ValueError("expected ':' after conversion specifier");
+      }
       ASSIGN_OR_RETURN(value, Converted(value, rest[1]));
       rest.remove_prefix(2);
     }
@@ -481,6 +494,7 @@ class BraceFormatter {
       if (index < arguments_.positional.size()) return arguments_.positional[index];
       return absl::InvalidArgumentError("Replacement index out of range for positional args tuple");
     }
+    RETURN_IF_ERROR(runtime_.Spend(static_cast<int64_t>(arguments_.keywords.size()) / 4));
     for (const auto& [other, value] : arguments_.keywords) {
       if (other == name) return value;
     }

@@ -178,9 +178,9 @@ class DictViewObject final : public Object {
   absl::StatusOr<IteratorPtr> IterateReversed(Runtime&) override {
     return std::make_unique<ViewIterator>(dict_, part_, /*is_reversed=*/true);
   }
-  absl::StatusOr<std::optional<bool>> Contains(Runtime&, const Value& value) override {
+  absl::StatusOr<std::optional<bool>> Contains(Runtime& runtime, const Value& value) override {
     if (part_ != DictPart::kKeys) return std::nullopt;
-    ASSIGN_OR_RETURN(const Value* found, DictFind(dict_.dict(), value));
+    ASSIGN_OR_RETURN(const Value* found, DictFind(runtime, dict_.dict(), value));
     return found != nullptr;
   }
 
@@ -198,17 +198,17 @@ class NamespaceObject final : public Object {
 
   absl::Status Set(std::string_view name, Value value) {
     if (!name.empty() && name[0] == '_') {
-      return absl::InvalidArgumentError(StrCat(
-          "Chat templates cannot store underscore-prefixed attributes on a namespace, but got ", ReprOfString(name),
-          ". Please rename the attribute."));
+      return absl::InvalidArgumentError(
+          StrCat("Chat templates cannot store underscore-prefixed attributes on a namespace, but got ",
+                 ReprOfString(name), ". Please rename the attribute."));
     }
+    RETURN_IF_ERROR(runtime_->Spend(1 + static_cast<int64_t>(attributes_.size()) / 4));
     for (auto& [other, slot] : attributes_) {
       if (other == name) {
         slot = std::move(value);
         return absl::OkStatus();
       }
     }
-    RETURN_IF_ERROR(runtime_->Spend(1 + static_cast<int64_t>(attributes_.size())));
     const auto entry_bytes = static_cast<int64_t>(sizeof(attributes_[0]) * 2 + name.size());
     RETURN_IF_ERROR(runtime_->CanAllocate(entry_bytes));
     runtime_->Charge(entry_bytes);
@@ -226,10 +226,10 @@ class NamespaceObject final : public Object {
     return text;
   }
   absl::StatusOr<std::optional<Value>> Attribute(Runtime& runtime, std::string_view name) override {
+    RETURN_IF_ERROR(runtime.Spend(1 + static_cast<int64_t>(attributes_.size()) / 4));
     for (const auto& [other, value] : attributes_) {
       if (other == name) return value;
     }
-    RETURN_IF_ERROR(runtime.Spend(1 + static_cast<int64_t>(attributes_.size()) / 4));
     return std::nullopt;
   }
   void Clear() override { attributes_.clear(); }
@@ -356,9 +356,9 @@ class DictFunctionObject final : public Object {
   std::string TypeName() const override { return "TemplateDict"; }
   bool IsCallable() const override { return true; }
   absl::StatusOr<Value> Call(Runtime& runtime, CallArguments arguments) override {
-    DictBuilder builder;
+    DictBuilder builder(&runtime);
     RETURN_IF_ERROR(AddToDict(runtime, "dict", arguments, &builder));
-    return std::move(builder).Build(&runtime);
+    return std::move(builder).Build();
   }
   absl::StatusOr<std::optional<Value>> Attribute(Runtime& runtime, std::string_view name) override {
     if (name != "fromkeys") return std::nullopt;
@@ -370,16 +370,16 @@ class DictFunctionObject final : public Object {
   static absl::StatusOr<Value> FromKeys(Runtime& runtime, const CallArguments& arguments) {
     ASSIGN_OR_RETURN(const auto bound, BindArguments("fromkeys", {{""}, {"", true}}, arguments));
     ASSIGN_OR_RETURN(std::vector<Value> keys, ToVector(runtime, *bound[0]));
-    DictBuilder builder;
+    DictBuilder builder(&runtime);
     for (Value& key : keys) RETURN_IF_ERROR(builder.Set(std::move(key), bound[1].value_or(Value::None())));
-    return std::move(builder).Build(&runtime);
+    return std::move(builder).Build();
   }
 };
 
 absl::StatusOr<Value> MakeNamespace(Runtime& runtime, const CallArguments& arguments) {
-  DictBuilder builder;
+  DictBuilder builder(&runtime);
   RETURN_IF_ERROR(AddToDict(runtime, "namespace", arguments, &builder));
-  ASSIGN_OR_RETURN(const Value attributes, std::move(builder).Build(&runtime));
+  ASSIGN_OR_RETURN(const Value attributes, std::move(builder).Build());
   ASSIGN_OR_RETURN(Value result, runtime.NewObject<NamespaceObject>());
   // It can hold itself, so the runtime takes it apart in the end.
   runtime.KeepUntilEnd(std::static_pointer_cast<Object>(result.shared()));
@@ -451,8 +451,8 @@ absl::StatusOr<std::vector<std::optional<Value>>> BindArguments(std::string_view
                                                                 std::initializer_list<Parameter> parameters,
                                                                 const CallArguments& arguments) {
   if (arguments.positional.size() > parameters.size()) {
-    return TypeError(StrCat(function, "() takes at most ", parameters.size(), " arguments (", arguments.positional.size(),
-                            " given)"));
+    return TypeError(StrCat(function, "() takes at most ", parameters.size(), " arguments (",
+                            arguments.positional.size(), " given)"));
   }
   std::vector<std::optional<Value>> bound(parameters.size());
   std::copy(arguments.positional.begin(), arguments.positional.end(), bound.begin());
@@ -495,8 +495,8 @@ absl::StatusOr<std::optional<Value>> FindGlobal(Runtime& runtime, std::string_vi
     return function;
   }
   constexpr std::pair<std::string_view, absl::StatusOr<Value> (*)(Runtime&, const CallArguments&)> kFunctions[] = {
-      {"range", Range},          {"namespace", MakeNamespace},        {"cycler", MakeCycler},
-      {"joiner", MakeJoiner},    {"raise_exception", RaiseException}, {"strftime_now", StrftimeNow},
+      {"range", Range},       {"namespace", MakeNamespace},        {"cycler", MakeCycler},
+      {"joiner", MakeJoiner}, {"raise_exception", RaiseException}, {"strftime_now", StrftimeNow},
   };
   for (const auto& [other, function] : kFunctions) {
     if (other != name) continue;

@@ -11,8 +11,6 @@
 namespace expertd::jinja {
 namespace {
 
-constexpr int64_t kSlotBytes = sizeof(Value);
-
 class MacroObject final : public Object {
  public:
   MacroObject(Runtime* runtime, Interpreter* interpreter, const MacroNode* node, Activation* home)
@@ -76,8 +74,11 @@ class SelfObject final : public Object {
 // The items of a loop that pass its `if`.
 class FilteredIterator final : public Iterator {
  public:
-  FilteredIterator(Interpreter* interpreter, const ForNode* node, Activation* home, IteratorPtr items)
-      : interpreter_(interpreter), node_(node), activation_(node->num_test_slots, home), items_(std::move(items)) {}
+  FilteredIterator(Runtime& runtime, Interpreter* interpreter, const ForNode* node, Activation* home, IteratorPtr items)
+      : interpreter_(interpreter),
+        node_(node),
+        activation_(runtime, node->num_test_slots, home),
+        items_(std::move(items)) {}
 
   absl::StatusOr<std::optional<Value>> Next(Runtime& runtime) override {
     while (true) {
@@ -122,7 +123,7 @@ class Interpreter::FunctionScope {
  public:
   FunctionScope(Interpreter& interpreter, int num_slots, Activation* parent)
       : interpreter_(interpreter),
-        activation_(std::make_unique<Activation>(num_slots, parent)),
+        activation_(std::make_unique<Activation>(interpreter.runtime_, num_slots, parent)),
         caller_(std::exchange(interpreter.current_, activation_.get())) {}
   ~FunctionScope() {
     interpreter_.current_ = caller_;
@@ -159,6 +160,7 @@ class Interpreter::Capture {
 absl::StatusOr<std::string> Interpreter::Run() {
   std::string text;
   output_ = &text;
+  RETURN_IF_ERROR(CanActivate(root_.num_slots));
   FunctionScope scope(*this, root_.num_slots, nullptr);
   EnterScope(root_.loads);
   if (root_.self_slot >= 0) {
@@ -173,6 +175,11 @@ const BlockNode* Interpreter::FindBlock(std::string_view name) const {
     if (block->name == name) return block;
   }
   return nullptr;
+}
+
+absl::Status Interpreter::CanActivate(int num_slots) {
+  RETURN_IF_ERROR(runtime_.Spend(1 + num_slots));
+  return runtime_.CanAllocate(Activation::SizeBytes(num_slots));
 }
 
 // ---- statements
@@ -268,16 +275,19 @@ absl::StatusOr<Value> Interpreter::RunRecursiveLoop(const ForNode& node, Activat
                                                     int depth) {
   Level level(runtime_);
   RETURN_IF_ERROR(level.status());
+  RETURN_IF_ERROR(CanActivate(node.num_recursive_slots));
   FunctionScope scope(*this, node.num_recursive_slots, home);
   Capture capture(*this);
   RETURN_IF_ERROR(RunLoop(node, home, iterable, depth).status());
   return capture.Take();
 }
 
-absl::StatusOr<Interpreter::Flow> Interpreter::RunLoop(const ForNode& node, Activation* home, Value iterable, int depth) {
+absl::StatusOr<Interpreter::Flow> Interpreter::RunLoop(const ForNode& node, Activation* home, Value iterable,
+                                                       int depth) {
   ASSIGN_OR_RETURN(IteratorPtr items, Iterate(runtime_, iterable));
   if (node.test != nullptr) {
-    items = std::make_unique<FilteredIterator>(this, &node, home, std::move(items));
+    RETURN_IF_ERROR(CanActivate(node.num_test_slots));
+    items = std::make_unique<FilteredIterator>(runtime_, this, &node, home, std::move(items));
     iterable = Value::None();  // a filtered loop has no length beforehand
   }
   absl::StatusOr<Flow> flow = Flow::kNormal;
@@ -399,7 +409,8 @@ absl::Status Interpreter::ExecuteCallBlock(const CallBlockNode& node) {
 absl::Status Interpreter::ExecuteBlock(const BlockNode& node) {
   if (node.is_required) return absl::InvalidArgumentError(StrCat("Required block '", node.name, "' not found"));
   Exports scoped;
-  if (scoped_ != nullptr) scoped = *scoped_;
+  if (node.is_scoped && scoped_ != nullptr) scoped = *scoped_;
+  RETURN_IF_ERROR(runtime_.Spend(static_cast<int64_t>(scoped.size() + node.scoped_variables.size()) * 4));
   for (const auto& [name, ref] : node.scoped_variables) {
     if (const Value& value = Slot(ref); !value.is_missing()) scoped[name] = value;
   }
@@ -414,6 +425,7 @@ absl::Status Interpreter::ExecuteBlock(const BlockNode& node) {
 absl::StatusOr<Value> Interpreter::RenderBlock(const BlockNode& node) {
   Level level(runtime_);
   RETURN_IF_ERROR(level.status());
+  RETURN_IF_ERROR(CanActivate(node.num_slots));
   FunctionScope scope(*this, node.num_slots, nullptr);
   Capture capture(*this);
   EnterScope(node.loads);
@@ -437,6 +449,8 @@ Value& Interpreter::Slot(const VariableRef& ref) {
 }
 
 void Interpreter::EnterScope(const ScopeLoads& loads) {
+  // An exhausted budget shows at the next statement.
+  runtime_.Spend(static_cast<int64_t>(loads.size()) * 2).IgnoreError();
   for (const ScopeLoad& load : loads) {
     Value& slot = current_->slots[static_cast<size_t>(load.slot)];
     switch (load.source) {
@@ -511,7 +525,6 @@ absl::Status Interpreter::Unpack(const ListNode& target, const Value& value) {
 void Interpreter::Pin(Activation* activation) {
   for (; activation != nullptr && !activation->is_pinned; activation = activation->parent) {
     activation->is_pinned = true;
-    runtime_.Charge(static_cast<int64_t>(activation->slots.size()) * kSlotBytes + kSlotBytes);
   }
 }
 
@@ -521,9 +534,9 @@ absl::StatusOr<Value> Interpreter::MakeMacro(const MacroNode& node) {
 }
 
 absl::StatusOr<Value> Interpreter::InvokeMacro(const MacroNode& macro, Activation* home, CallArguments arguments) {
-  RETURN_IF_ERROR(runtime_.Spend(1 + macro.num_slots));
   Level level(runtime_);
   RETURN_IF_ERROR(level.status());
+  RETURN_IF_ERROR(CanActivate(macro.num_slots));
   FunctionScope scope(*this, macro.num_slots, home);
   Capture capture(*this);
   EnterScope(macro.loads);
@@ -534,6 +547,7 @@ absl::StatusOr<Value> Interpreter::InvokeMacro(const MacroNode& macro, Activatio
 
 absl::Status Interpreter::BindMacroArguments(const MacroNode& macro, CallArguments arguments) {
   const size_t num_parameters = macro.parameters.size();
+  RETURN_IF_ERROR(runtime_.Spend(static_cast<int64_t>(num_parameters * arguments.keywords.size()) / 4));
   bool found_caller = false;
   std::vector<bool> is_given(num_parameters, true);
   for (size_t i = 0; i < num_parameters; ++i) {
@@ -569,12 +583,12 @@ absl::Status Interpreter::BindSpecialArguments(const MacroNode& macro, bool foun
     slot(macro.caller_slot) = has_caller ? *std::move(caller) : runtime_.NewUndefined("No caller defined");
   }
   if (macro.kwargs_slot >= 0) {
-    DictBuilder keywords;
+    DictBuilder keywords(&runtime_);
     for (auto& [key, value] : arguments.keywords) {
       ASSIGN_OR_RETURN(Value text, runtime_.NewString(key));
       RETURN_IF_ERROR(keywords.Set(std::move(text), std::move(value)));
     }
-    ASSIGN_OR_RETURN(slot(macro.kwargs_slot), std::move(keywords).Build(&runtime_));
+    ASSIGN_OR_RETURN(slot(macro.kwargs_slot), std::move(keywords).Build());
   } else if (!arguments.keywords.empty()) {
     return TypeError(StrCat("macro ", name, " takes no keyword argument '", arguments.keywords[0].first, "'"));
   }
@@ -654,13 +668,13 @@ absl::StatusOr<std::vector<Value>> Interpreter::EvaluateItems(const NodeList& no
 }
 
 absl::StatusOr<Value> Interpreter::EvaluateDict(const DictNode& node) {
-  DictBuilder builder;
+  DictBuilder builder(&runtime_);
   for (const auto& [key_node, value_node] : node.entries) {
     ASSIGN_OR_RETURN(Value key, Evaluate(*key_node));
     ASSIGN_OR_RETURN(Value value, Evaluate(*value_node));
     RETURN_IF_ERROR(builder.Set(std::move(key), std::move(value)));
   }
-  return std::move(builder).Build(&runtime_);
+  return std::move(builder).Build();
 }
 
 absl::StatusOr<Value> Interpreter::EvaluateMath(const MathNode& node) {
@@ -787,8 +801,8 @@ absl::StatusOr<Value> Interpreter::EvaluateConditional(const ConditionalNode& no
   ASSIGN_OR_RETURN(const bool is_true, Truth(runtime_, test));
   if (is_true) return Evaluate(*node.then);
   if (node.otherwise != nullptr) return Evaluate(*node.otherwise);
-  return runtime_.NewUndefined(StrCat("the inline if-expression on line ", node.line,
-                                      " evaluated to false and no else section was defined."));
+  return runtime_.NewUndefined(
+      StrCat("the inline if-expression on line ", node.line, " evaluated to false and no else section was defined."));
 }
 
 }  // namespace expertd::jinja

@@ -19,7 +19,16 @@ namespace expertd::jinja {
 // The variables of one running function. Macros made in it refer to it and to those outside of it, so that it then
 // lives until the end of the rendering.
 struct Activation {
-  Activation(int num_slots, Activation* parent) : slots(static_cast<size_t>(num_slots)), parent(parent) {}
+  Activation(Runtime& runtime, int num_slots, Activation* parent)
+      : runtime(runtime), slots(static_cast<size_t>(num_slots)), parent(parent) {
+    runtime.Charge(SizeBytes(num_slots));
+  }
+  ~Activation() { runtime.Charge(-SizeBytes(static_cast<int>(slots.size()))); }
+  Activation(const Activation&) = delete;
+  Activation& operator=(const Activation&) = delete;
+  static int64_t SizeBytes(int num_slots) { return (num_slots + 1) * static_cast<int64_t>(sizeof(Value)); }
+
+  Runtime& runtime;
   std::vector<Value> slots;
   Activation* const parent;
   bool is_pinned = false;
@@ -53,6 +62,9 @@ class Interpreter {
   class FunctionScope;  // runs in an activation of its own
   class Capture;        // collects the text of a part
 
+  // Pays for an activation. Call it before one is made.
+  absl::Status CanActivate(int num_slots);
+
   // ---- statements
   absl::StatusOr<Flow> ExecuteAll(const NodeList& nodes);
   absl::StatusOr<Flow> Execute(const Node& node);
@@ -82,7 +94,7 @@ class Interpreter {
   absl::StatusOr<Value> MakeMacro(const MacroNode& node);
   absl::Status BindMacroArguments(const MacroNode& macro, CallArguments arguments);
   absl::Status BindSpecialArguments(const MacroNode& macro, bool found_caller, CallArguments arguments);
-  void Pin(Activation* activation);
+  static void Pin(Activation* activation);
 
   // ---- expressions
   absl::StatusOr<Value> Evaluate(const Node& node);

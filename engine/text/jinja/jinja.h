@@ -1,12 +1,12 @@
 // Jinja templates, rendered as Python's jinja2 renders them with the settings of transformers' chat templates:
 // ImmutableSandboxedEnvironment(trim_blocks, lstrip_blocks, loop controls), a plain-JSON `tojson`, `raise_exception`,
-// `strftime_now` and the `generation` tag. The reference is jinja2 3.1 and Python 3.11; equality is tested byte for byte
-// (tests/golden/chat_templates).
+// `strftime_now` and the `generation` tag. The reference is jinja2 3.1 and Python 3.11; equality is tested byte for
+// byte (tests/golden/chat_templates).
 //
-// Left out, with an error that names what is asked for: templates that load other templates, autoescape, and the filters
-// `pprint`, `random`, `striptags`, `urlize` and `wordwrap`. Integers have 128 bits, and there are no complex numbers. A
-// slice of a literal that has no items (`none[1:]`) is an error, where jinja2 makes it undefined if the whole expression
-// is constant.
+// Left out, with an error that names what is asked for: templates that load other templates, autoescape, and the
+// filters `pprint`, `random`, `striptags`, `urlize` and `wordwrap`. Integers have 128 bits, and there are no complex
+// numbers. A slice of a literal that has no items (`none[1:]`) is an error, where jinja2 makes it undefined if the
+// whole expression is constant.
 //
 // Templates are untrusted: a rendering that exceeds a limit ends with ResourceExhausted.
 #pragma once

@@ -11,6 +11,8 @@
 namespace expertd::jinja {
 namespace {
 
+constexpr size_t kLargeTextBytes = size_t{1} << 20;
+
 void AppendEscaped(uint32_t c, std::string* text) {
   if (c > 0xffff) {
     const uint32_t rest = c - 0x10000;
@@ -51,6 +53,10 @@ class JsonWriter {
  private:
   absl::Status WriteString(std::string_view string) {
     RETURN_IF_ERROR(runtime_.Spend(static_cast<int64_t>(string.size()) / 8));
+    // A character takes at most six times its bytes.
+    if (string.size() > kLargeTextBytes) {
+      RETURN_IF_ERROR(runtime_.CanAllocate(6 * static_cast<int64_t>(string.size())));
+    }
     constexpr std::string_view kEscaped = "\"\\\n\r\t\f\b";
     constexpr std::string_view kNames = "\"\\nrtfb";
     text_ += '"';
@@ -127,8 +133,7 @@ class JsonWriter {
       case Value::Type::kBool: return WriteString(key.boolean() ? "true" : "false");
       case Value::Type::kInt: return WriteString(ReprOfInt(key.integer()));
       case Value::Type::kFloat: return WriteString(FloatText(key.number()));
-      default:
-        return TypeError(StrCat("keys must be str, int, float, bool or None, not ", TypeName(key)));
+      default: return TypeError(StrCat("keys must be str, int, float, bool or None, not ", TypeName(key)));
     }
   }
 

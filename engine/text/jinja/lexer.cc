@@ -100,7 +100,8 @@ class Unescaper {
   absl::Status Octal() {
     --position_;
     uint32_t value = 0;
-    for (int i = 0; i < 3 && position_ < literal_.size() && literal_[position_] >= '0' && literal_[position_] <= '7'; ++i) {
+    for (int i = 0; i < 3 && position_ < literal_.size() && literal_[position_] >= '0' && literal_[position_] <= '7';
+         ++i) {
       value = value * 8 + static_cast<uint32_t>(literal_[position_++] - '0');
     }
     AppendUtf8(value, &result_);
@@ -180,7 +181,8 @@ class Lexer {
     }
     const std::string_view text = std::string_view(source_).substr(start, tag - start);
     const char kind = source_[tag + 1];
-    const char sign = tag + 2 < source_.size() && (source_[tag + 2] == '-' || source_[tag + 2] == '+') ? source_[tag + 2] : '\0';
+    const char sign =
+        tag + 2 < source_.size() && (source_[tag + 2] == '-' || source_[tag + 2] == '+') ? source_[tag + 2] : '\0';
     EmitData(TrimBeforeTag(text, sign, /*may_strip_line=*/kind != '{'));
     position_ = tag;
     if (kind == '%') {
@@ -286,7 +288,8 @@ class Lexer {
       const size_t start = position_;
       if (open_brackets_.empty()) {
         LineAt(position_);
-        const bool is_end = tag == Tag::kBlock ? BlockEnd() : TagEnd("}}", /*takes_plus=*/false, /*takes_newline=*/false);
+        const bool is_end =
+            tag == Tag::kBlock ? BlockEnd() : TagEnd("}}", /*takes_plus=*/false, /*takes_newline=*/false);
         if (is_end) {
           const size_t end = position_;
           position_ = start;
@@ -420,7 +423,8 @@ class Lexer {
     if (text.empty()) {
       size_t end = position_;
       NextCodePoint(source_, &end);
-      return SyntaxError(LineAt(position_), StrCat("unexpected char ", ReprOfString(source_.substr(position_, end - position_))));
+      return SyntaxError(LineAt(position_),
+                         StrCat("unexpected char ", ReprOfString(source_.substr(position_, end - position_))));
     }
     RETURN_IF_ERROR(Balance(text[0]));
     const size_t size = text.size();

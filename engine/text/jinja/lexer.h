@@ -12,16 +12,16 @@
 namespace expertd::jinja {
 
 enum class TokenType {
-  kData,           // text: template text
+  kData,  // text: template text
   kBlockBegin,
   kBlockEnd,
   kVariableBegin,
   kVariableEnd,
-  kName,           // text: the name
-  kString,         // text: the unescaped value
-  kInteger,        // integer
-  kFloat,          // number
-  kOperator,       // text: the operator
+  kName,      // text: the name
+  kString,    // text: the unescaped value
+  kInteger,   // integer
+  kFloat,     // number
+  kOperator,  // text: the operator
   kEnd,
 };
 

@@ -112,14 +112,15 @@ bool IsOfCase(std::string_view text) {
 bool IsTitle(std::string_view text) {
   bool has_cased = false;
   bool previous_is_cased = false;
-  return AllOf(text, [&](uint32_t c) {
-           const bool is_upper = HasClass(c, CharClass::kUpper) || HasClass(c, CharClass::kTitle);
-           const bool is_lower = HasClass(c, CharClass::kLower);
-           if ((is_upper && previous_is_cased) || (is_lower && !previous_is_cased)) return false;
-           previous_is_cased = is_upper || is_lower;
-           has_cased = has_cased || previous_is_cased;
-           return true;
-         }) &&
+  return AllOf(text,
+               [&](uint32_t c) {
+                 const bool is_upper = HasClass(c, CharClass::kUpper) || HasClass(c, CharClass::kTitle);
+                 const bool is_lower = HasClass(c, CharClass::kLower);
+                 if ((is_upper && previous_is_cased) || (is_lower && !previous_is_cased)) return false;
+                 previous_is_cased = is_upper || is_lower;
+                 has_cased = has_cased || previous_is_cased;
+                 return true;
+               }) &&
          has_cased;
 }
 
@@ -186,7 +187,7 @@ absl::StatusOr<int64_t> IndexOf(Runtime& runtime, const Value& self, const CallA
   ASSIGN_OR_RETURN(const std::string_view needle, ToText(*bound[0], "argument"));
   ASSIGN_OR_RETURN(const Window window, WindowOf(runtime, self, bound[1], bound[2]));
   if (!window.is_valid) return -1;
-  const size_t found = from_right ? window.text.rfind(needle) : window.text.find(needle);
+  const size_t found = from_right ? FindLastText(window.text, needle) : FindText(window.text, needle);
   return found == window.text.npos ? -1 : window.start + CountCodePoints(window.text.substr(0, found));
 }
 
@@ -210,7 +211,8 @@ absl::StatusOr<Value> CountText(Runtime& runtime, const Value& self, const CallA
   if (!window.is_valid) return Value::Integer(0);
   if (needle.empty()) return Value::Integer(CountCodePoints(window.text) + 1);
   int64_t count = 0;
-  for (size_t at = window.text.find(needle); at != window.text.npos; at = window.text.find(needle, at + needle.size())) {
+  for (size_t at = FindText(window.text, needle); at != window.text.npos;
+       at = FindText(window.text, needle, at + needle.size())) {
     ++count;
   }
   return Value::Integer(count);
@@ -292,17 +294,30 @@ std::vector<std::string_view> SplitOnSpace(std::string_view text, int64_t max_sp
   return parts;
 }
 
-std::vector<std::string_view> SplitOnText(std::string_view text, std::string_view separator, int64_t max_splits,
-                                          bool from_right) {
+std::vector<std::string_view> SplitOnText(std::string_view text, std::string_view separator, int64_t max_splits) {
   std::vector<std::string_view> parts;
   for (; max_splits != 0; --max_splits) {
-    const size_t at = from_right ? text.rfind(separator) : text.find(separator);
+    const size_t at = FindText(text, separator);
     if (at == text.npos) break;
-    parts.push_back(from_right ? text.substr(at + separator.size()) : text.substr(0, at));
-    text = from_right ? text.substr(0, at) : text.substr(at + separator.size());
+    parts.push_back(text.substr(0, at));
+    text = text.substr(at + separator.size());
   }
   parts.push_back(text);
-  if (from_right) std::reverse(parts.begin(), parts.end());
+  return parts;
+}
+
+// From the right, which finds other places where separators overlap ("aaa"): the reversed texts are split.
+std::vector<std::string_view> SplitOnTextFromRight(std::string_view text, std::string_view separator,
+                                                   int64_t max_splits) {
+  const std::string reversed_text(text.rbegin(), text.rend());
+  const std::string reversed_separator(separator.rbegin(), separator.rend());
+  std::vector<std::string_view> parts;
+  size_t end = text.size();
+  for (std::string_view part : SplitOnText(reversed_text, reversed_separator, max_splits)) {
+    parts.push_back(text.substr(end - part.size(), part.size()));
+    end -= std::min(end, part.size() + separator.size());
+  }
+  std::reverse(parts.begin(), parts.end());
   return parts;
 }
 
@@ -322,7 +337,9 @@ absl::StatusOr<Value> Split(Runtime& runtime, const Value& self, const CallArgum
   ASSIGN_OR_RETURN(const std::string_view separator, ToText(*bound[0], "separator"));
   if (separator.empty()) return ValueError("empty separator");
   RETURN_IF_ERROR(runtime.CanAllocate(size / static_cast<int64_t>(separator.size()) * 16));
-  return ListOfTexts(runtime, self, SplitOnText(self.text(), separator, max_splits, kFromRight));
+  return ListOfTexts(runtime, self,
+                     kFromRight ? SplitOnTextFromRight(self.text(), separator, max_splits)
+                                : SplitOnText(self.text(), separator, max_splits));
 }
 
 template <bool kFromRight>
@@ -332,7 +349,7 @@ absl::StatusOr<Value> Partition(Runtime& runtime, const Value& self, const CallA
   if (separator.empty()) return ValueError("empty separator");
   RETURN_IF_ERROR(SpendText(runtime, self));
   const std::string_view text = self.text();
-  const size_t at = kFromRight ? text.rfind(separator) : text.find(separator);
+  const size_t at = kFromRight ? FindLastText(text, separator) : FindText(text, separator);
   std::string_view parts[] = {text, "", ""};
   if (at != text.npos) {
     parts[0] = text.substr(0, at);
@@ -512,9 +529,9 @@ absl::StatusOr<Value> Copy(Runtime&, const Value& self, const CallArguments& arg
   return self;
 }
 
-absl::StatusOr<Value> Get(Runtime&, const Value& self, const CallArguments& arguments) {
+absl::StatusOr<Value> Get(Runtime& runtime, const Value& self, const CallArguments& arguments) {
   ASSIGN_OR_RETURN(const Bound bound, BindArguments("get", {{""}, {"", true}}, arguments));
-  ASSIGN_OR_RETURN(const Value* found, DictFind(self.dict(), *bound[0]));
+  ASSIGN_OR_RETURN(const Value* found, DictFind(runtime, self.dict(), *bound[0]));
   if (found != nullptr) return *found;
   return bound[1].value_or(Value::None());
 }
@@ -657,7 +674,7 @@ absl::StatusOr<std::string> ReplaceText(Runtime& runtime, std::string_view text,
   std::string result;
   size_t position = 0;
   for (; count != 0; --count) {
-    size_t at = from.empty() ? position : text.find(from, position);
+    const size_t at = from.empty() ? position : FindText(text, from, position);
     if (at == text.npos) break;
     RETURN_IF_ERROR(runtime.CanAllocate(static_cast<int64_t>(result.size() + text.size() + to.size())));
     RETURN_IF_ERROR(runtime.SpendBytes(static_cast<int64_t>(to.size())));
@@ -678,7 +695,8 @@ std::vector<std::string_view> SplitLines(std::string_view text, bool keep_ends) 
   for (size_t offset = 0; offset < text.size();) {
     const size_t start = offset;
     const uint32_t c = NextCodePoint(text, &offset);
-    const bool is_break = (c >= 0x0a && c <= 0x0d) || (c >= 0x1c && c <= 0x1e) || c == 0x85 || c == 0x2028 || c == 0x2029;
+    const bool is_break =
+        (c >= 0x0a && c <= 0x0d) || (c >= 0x1c && c <= 0x1e) || c == 0x85 || c == 0x2028 || c == 0x2029;
     if (!is_break) continue;
     if (c == '\r' && offset < text.size() && text[offset] == '\n') ++offset;
     lines.push_back(text.substr(line_start, (keep_ends ? offset : start) - line_start));

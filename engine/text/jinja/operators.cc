@@ -128,10 +128,13 @@ absl::StatusOr<Value> MathOfFloats(MathOperator op, double left, double right) {
 
 absl::StatusOr<Value> AddStrings(Runtime& runtime, const StringObject& left, const StringObject& right) {
   RETURN_IF_ERROR(runtime.CanAllocate(static_cast<int64_t>(left.text.size() + right.text.size())));
+  if (left.is_markup != right.is_markup) {
+    RETURN_IF_ERROR(runtime.CanAllocate(5 * static_cast<int64_t>(left.text.size() + right.text.size())));
+  }
   if (left.is_markup == right.is_markup) return runtime.NewString(StrCat(left.text, right.text), left.is_markup);
-  return runtime.NewString(StrCat(left.is_markup ? left.text : EscapeHtml(left.text),
-                                  right.is_markup ? right.text : EscapeHtml(right.text)),
-                           /*is_markup=*/true);
+  return runtime.NewString(
+      StrCat(left.is_markup ? left.text : EscapeHtml(left.text), right.is_markup ? right.text : EscapeHtml(right.text)),
+      /*is_markup=*/true);
 }
 
 absl::StatusOr<Value> AddLists(Runtime& runtime, const Value& left, const Value& right) {
@@ -182,8 +185,8 @@ absl::Status UnsupportedOperands(MathOperator op, const Value& left, const Value
   if (op == MathOperator::kMultiply && (left.is_string() || left.is_sequence())) {
     return TypeError(StrCat("can't multiply sequence by non-int of type '", TypeName(right), "'"));
   }
-  return TypeError(StrCat("unsupported operand type(s) for ", SymbolOf(op), ": '", TypeName(left), "' and '",
-                          TypeName(right), "'"));
+  return TypeError(
+      StrCat("unsupported operand type(s) for ", SymbolOf(op), ": '", TypeName(left), "' and '", TypeName(right), "'"));
 }
 
 // ---- subscripts
@@ -199,9 +202,10 @@ bool IsMutating(const Value& object, std::string_view name) {
 
 // Python's own attributes, which every object has.
 bool IsInternal(std::string_view name) {
-  constexpr std::string_view kNames[] = {"class", "delattr", "dir", "doc", "eq", "format", "ge", "getattribute",
-                                         "getstate", "gt", "hash", "init", "init_subclass", "le", "lt", "ne", "new",
-                                         "reduce", "reduce_ex", "repr", "setattr", "sizeof", "str", "subclasshook"};
+  constexpr std::string_view kNames[] = {
+      "class",     "delattr", "dir",     "doc",           "eq",  "format",      "ge", "getattribute", "getstate",
+      "gt",        "hash",    "init",    "init_subclass", "le",  "lt",          "ne", "new",          "reduce",
+      "reduce_ex", "repr",    "setattr", "sizeof",        "str", "subclasshook"};
   if (name.size() < 5 || name.substr(0, 2) != "__" || name.substr(name.size() - 2) != "__") return false;
   name = name.substr(2, name.size() - 4);
   return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
@@ -210,8 +214,8 @@ bool IsInternal(std::string_view name) {
 // getattr(object, name); nothing when there is none.
 absl::StatusOr<std::optional<Value>> FindAttribute(Runtime& runtime, const Value& object, std::string_view name) {
   if (IsMutating(object, name) || IsInternal(name)) {
-    return runtime.NewUndefined(StrCat("access to attribute ", ReprOfString(name), " of '", TypeName(object),
-                                       "' object is unsafe."));
+    return runtime.NewUndefined(
+        StrCat("access to attribute ", ReprOfString(name), " of '", TypeName(object), "' object is unsafe."));
   }
   if (object.is_object()) return object.object().Attribute(runtime, name);
   return BuiltinAttribute(runtime, object, name);
@@ -238,7 +242,8 @@ absl::StatusOr<std::optional<Value>> CharacterAt(Runtime& runtime, const StringO
 // object[index]; nothing where Python raises LookupError or TypeError.
 absl::StatusOr<std::optional<Value>> FindItem(Runtime& runtime, const Value& object, const Value& index) {
   if (object.is_dict()) {
-    absl::StatusOr<const Value*> found = DictFind(object.dict(), index);
+    absl::StatusOr<const Value*> found = DictFind(runtime, object.dict(), index);
+    if (absl::IsResourceExhausted(found.status())) return found.status();
     if (!found.ok() || *found == nullptr) return std::nullopt;
     return **found;
   }
@@ -291,7 +296,8 @@ absl::StatusOr<Value> SliceString(Runtime& runtime, const StringObject& string, 
     const size_t start = string.is_ascii() ? static_cast<size_t>(bounds.start)
                                            : OffsetOfCodePoint(string.text, static_cast<int64_t>(bounds.start));
     const std::string_view rest = std::string_view(string.text).substr(start);
-    text = rest.substr(0, string.is_ascii() ? static_cast<size_t>(bounds.length) : OffsetOfCodePoint(rest, bounds.length));
+    text =
+        rest.substr(0, string.is_ascii() ? static_cast<size_t>(bounds.length) : OffsetOfCodePoint(rest, bounds.length));
   } else if (bounds.length > 0) {
     RETURN_IF_ERROR(runtime.CanAllocate(string.num_code_points * static_cast<int64_t>(sizeof(size_t))));
     RETURN_IF_ERROR(runtime.Spend(string.num_code_points / 4));
@@ -337,7 +343,8 @@ absl::StatusOr<Value> ApplyUnary(Runtime& runtime, UnaryOperator op, const Value
   if (operand.is_undefined()) return absl::InvalidArgumentError(operand.undefined().message);
   const bool is_negative = op == UnaryOperator::kNegative;
   if (operand.is_float()) return Value::Float(is_negative ? -operand.number() : operand.number());
-  if (operand.is_integral()) return MathOfInts(is_negative ? MathOperator::kSubtract : MathOperator::kAdd, 0, operand.integer());
+  if (operand.is_integral())
+    return MathOfInts(is_negative ? MathOperator::kSubtract : MathOperator::kAdd, 0, operand.integer());
   return TypeError(StrCat("bad operand type for unary ", is_negative ? "-" : "+", ": '", TypeName(operand), "'"));
 }
 
@@ -381,10 +388,10 @@ absl::StatusOr<bool> Contains(Runtime& runtime, const Value& container, const Va
       return TypeError(StrCat("'in <string>' requires string as left operand, not ", TypeName(value)));
     }
     RETURN_IF_ERROR(runtime.Spend(static_cast<int64_t>(container.text().size()) / 16));
-    return container.text().find(value.text()) != std::string::npos;
+    return FindText(container.text(), value.text()) != std::string::npos;
   }
   if (container.is_dict()) {
-    ASSIGN_OR_RETURN(const Value* found, DictFind(container.dict(), value));
+    ASSIGN_OR_RETURN(const Value* found, DictFind(runtime, container.dict(), value));
     return found != nullptr;
   }
   if (container.is_object()) {
@@ -402,6 +409,7 @@ absl::StatusOr<bool> Contains(Runtime& runtime, const Value& container, const Va
 }
 
 absl::StatusOr<Value> GetAttribute(Runtime& runtime, const Value& object, std::string_view name) {
+  RETURN_IF_ERROR(runtime.Spend(1));
   if (object.is_undefined()) return absl::InvalidArgumentError(object.undefined().message);
   ASSIGN_OR_RETURN(std::optional<Value> attribute, FindAttribute(runtime, object, name));
   if (attribute.has_value()) return *std::move(attribute);
@@ -412,6 +420,7 @@ absl::StatusOr<Value> GetAttribute(Runtime& runtime, const Value& object, std::s
 }
 
 absl::StatusOr<Value> GetItem(Runtime& runtime, const Value& object, const Value& index) {
+  RETURN_IF_ERROR(runtime.Spend(1));
   if (object.is_undefined()) return absl::InvalidArgumentError(object.undefined().message);
   ASSIGN_OR_RETURN(std::optional<Value> item, FindItem(runtime, object, index));
   if (item.has_value()) return *std::move(item);
@@ -454,8 +463,8 @@ absl::StatusOr<Int> ToIndex(const Value& value, std::string_view what) {
 
 absl::StatusOr<int64_t> ToInt64(const Value& value, std::string_view what) {
   ASSIGN_OR_RETURN(const Int index, ToIndex(value, what));
-  return static_cast<int64_t>(std::clamp<Int>(index, std::numeric_limits<int64_t>::min() / 4,
-                                              std::numeric_limits<int64_t>::max() / 4));
+  return static_cast<int64_t>(
+      std::clamp<Int>(index, std::numeric_limits<int64_t>::min() / 4, std::numeric_limits<int64_t>::max() / 4));
 }
 
 absl::StatusOr<std::string_view> ToText(const Value& value, std::string_view what) {

@@ -16,6 +16,9 @@ namespace {
 
 using Names = std::initializer_list<std::string_view>;
 
+// Of parameters and of keyword arguments: they are searched one by one.
+constexpr size_t kMaxNames = 256;
+
 std::string Describe(const Token& token) {
   switch (token.type) {
     case TokenType::kData: return "template data / text";
@@ -65,10 +68,13 @@ class Parser {
   }
   absl::Status Fail(std::string_view what) const { return SyntaxError(Current().line, what); }
   absl::Status Unexpected(std::string_view expected) const {
-    if (Current().type == TokenType::kEnd) return Fail(StrCat("unexpected end of template, expected '", expected, "'."));
+    if (Current().type == TokenType::kEnd)
+      return Fail(StrCat("unexpected end of template, expected '", expected, "'."));
     return Fail(StrCat("expected token '", expected, "', got '", Describe(Current()), "'"));
   }
-  absl::Status ExpectOperator(std::string_view symbol) { return SkipOperator(symbol) ? absl::OkStatus() : Unexpected(symbol); }
+  absl::Status ExpectOperator(std::string_view symbol) {
+    return SkipOperator(symbol) ? absl::OkStatus() : Unexpected(symbol);
+  }
   absl::Status ExpectName(std::string_view name) { return SkipName(name) ? absl::OkStatus() : Unexpected(name); }
   absl::Status Expect(TokenType type) {
     if (Current().type != type) return Unexpected(Describe(Token{type}));
@@ -288,6 +294,7 @@ class Parser {
       for (const NodePtr& other : node->parameters) {
         if (static_cast<NameNode&>(*other).name == name) return Fail(StrCat("duplicate argument '", name, "'"));
       }
+      if (node->parameters.size() >= kMaxNames) return Fail("the macro has too many parameters");
       node->parameters.push_back(std::make_unique<NameNode>(line, std::move(name), NameNode::Use::kParameter));
     }
     return ExpectOperator(")");
@@ -505,11 +512,13 @@ class Parser {
   }
 
   absl::StatusOr<NodePtr> ParseOr() {
-    return ParseChain(NodeKind::kOr, [this] { return ParseAnd(); }, [this] { return SkipName("or"); });
+    return ParseChain(
+        NodeKind::kOr, [this] { return ParseAnd(); }, [this] { return SkipName("or"); });
   }
 
   absl::StatusOr<NodePtr> ParseAnd() {
-    return ParseChain(NodeKind::kAnd, [this] { return ParseNot(); }, [this] { return SkipName("and"); });
+    return ParseChain(
+        NodeKind::kAnd, [this] { return ParseNot(); }, [this] { return SkipName("and"); });
   }
 
   absl::StatusOr<NodePtr> ParseNot() {
@@ -523,9 +532,9 @@ class Parser {
 
   std::optional<CompareOperator> SkipCompareOperator() {
     constexpr std::pair<std::string_view, CompareOperator> kSymbols[] = {
-        {"==", CompareOperator::kEqual},         {"!=", CompareOperator::kNotEqual},
-        {"<", CompareOperator::kLess},           {"<=", CompareOperator::kLessOrEqual},
-        {">", CompareOperator::kGreater},        {">=", CompareOperator::kGreaterOrEqual},
+        {"==", CompareOperator::kEqual},  {"!=", CompareOperator::kNotEqual},
+        {"<", CompareOperator::kLess},    {"<=", CompareOperator::kLessOrEqual},
+        {">", CompareOperator::kGreater}, {">=", CompareOperator::kGreaterOrEqual},
     };
     for (const auto& [symbol, op] : kSymbols) {
       if (SkipOperator(symbol)) return op;
@@ -580,7 +589,8 @@ class Parser {
   }
 
   absl::StatusOr<NodePtr> ParseConcat() {
-    return ParseChain(NodeKind::kConcat, [this] { return ParseProduct(); }, [this] { return SkipOperator("~"); });
+    return ParseChain(
+        NodeKind::kConcat, [this] { return ParseProduct(); }, [this] { return SkipOperator("~"); });
   }
 
   absl::StatusOr<NodePtr> ParseProduct() {
@@ -621,9 +631,7 @@ class Parser {
       case TokenType::kInteger:
         Next();
         return std::make_unique<ConstantNode>(token.line, Value::Integer(token.integer));
-      case TokenType::kFloat:
-        Next();
-        return std::make_unique<ConstantNode>(token.line, Value::Float(token.number));
+      case TokenType::kFloat: Next(); return std::make_unique<ConstantNode>(token.line, Value::Float(token.number));
       default: break;
     }
     if (SkipOperator("(")) {
@@ -745,7 +753,9 @@ class Parser {
     return Finish(std::make_unique<ItemNode>(line, std::move(object), std::move(index)));
   }
 
-  bool AtSlicePartEnd() const { return Current().IsOperator(":") || Current().IsOperator("]") || Current().IsOperator(","); }
+  bool AtSlicePartEnd() const {
+    return Current().IsOperator(":") || Current().IsOperator("]") || Current().IsOperator(",");
+  }
 
   // An index, or a slice start:stop:step.
   absl::StatusOr<NodePtr> ParseIndex() {
@@ -772,6 +782,7 @@ class Parser {
     for (const auto& [other, value] : arguments->keywords) {
       if (other == name) return SyntaxError(line, StrCat("keyword argument repeated: ", name));
     }
+    if (arguments->keywords.size() >= kMaxNames) return Fail("the call has too many keyword arguments");
     ASSIGN_OR_RETURN(NodePtr value, ParseExpression());
     arguments->keywords.emplace_back(std::move(name), std::move(value));
     return absl::OkStatus();
@@ -844,8 +855,7 @@ class Parser {
       case TokenType::kString:
       case TokenType::kInteger:
       case TokenType::kFloat: return true;
-      case TokenType::kName:
-        return !Current().IsName("else") && !Current().IsName("or") && !Current().IsName("and");
+      case TokenType::kName: return !Current().IsName("else") && !Current().IsName("or") && !Current().IsName("and");
       default: return Current().IsOperator("[") || Current().IsOperator("{");
     }
   }

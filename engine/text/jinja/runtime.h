@@ -50,7 +50,9 @@ class Runtime {
   // A tuple of `groupby`.
   absl::StatusOr<Value> NewGroup(Value grouper, Value list);
   absl::StatusOr<Value> NewList(std::vector<Value> items) { return NewSequence(Value::Type::kList, std::move(items)); }
-  absl::StatusOr<Value> NewTuple(std::vector<Value> items) { return NewSequence(Value::Type::kTuple, std::move(items)); }
+  absl::StatusOr<Value> NewTuple(std::vector<Value> items) {
+    return NewSequence(Value::Type::kTuple, std::move(items));
+  }
   Value NewUndefined(std::string message);
   // Makes an object of type T from (this runtime, arguments...).
   template <typename T, typename... Arguments>

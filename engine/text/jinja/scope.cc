@@ -90,7 +90,8 @@ class Symbols {
     for (const std::string& name : stored) {
       const int slot = FindHere(name)->slot;
       const std::optional<Place> outer = FindOutside(name);
-      loads_[slot] = outer ? Load{ScopeLoad::Source::kAlias, name, *outer} : Load{ScopeLoad::Source::kContext, name, {}};
+      loads_[slot] =
+          outer ? Load{ScopeLoad::Source::kAlias, name, *outer} : Load{ScopeLoad::Source::kContext, name, {}};
     }
   }
 
@@ -389,7 +390,8 @@ class Resolver {
   }
 
   // Declares `name` as a further parameter when the body reads it; gives its slot, or -1.
-  static int DeclareSpecial(const std::string& name, const UndeclaredFinder& finder, const MacroNode& node, Frame& frame) {
+  static int DeclareSpecial(const std::string& name, const UndeclaredFinder& finder, const MacroNode& node,
+                            Frame& frame) {
     if (!finder.Found(name)) return -1;
     for (const NodePtr& parameter : node.parameters) {
       if (static_cast<NameNode&>(*parameter).name == name) return -1;
@@ -475,8 +477,8 @@ class Resolver {
   absl::Status ResolveBlock(BlockNode& node, const Frame& frame) {
     if (node.is_scoped) {
       for (const auto& [name, place] : frame.symbols->StoredNames()) {
-        node.scoped_variables.emplace_back(
-            name, VariableRef{frame.function->depth - place.function->depth, place.slot});
+        node.scoped_variables.emplace_back(name,
+                                           VariableRef{frame.function->depth - place.function->depth, place.slot});
       }
     }
     blocks_.push_back(&node);

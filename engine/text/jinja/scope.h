@@ -1,7 +1,7 @@
 // Decides where every variable of a template lives, before anything is rendered. jinja2 compiles templates to Python
-// and gives each scope its own Python variables; which scope a name reads from and writes to follows from the whole text
-// of the scope, not from the order of execution. The same analysis is done here (jinja2's idtracking.py describes it),
-// so that the well-known oddities of `set` in loops, macros and blocks come out alike.
+// and gives each scope its own Python variables; which scope a name reads from and writes to follows from the whole
+// text of the scope, not from the order of execution. The same analysis is done here (jinja2's idtracking.py describes
+// it), so that the well-known oddities of `set` in loops, macros and blocks come out alike.
 #pragma once
 
 #include "absl/status/status.h"

@@ -1,6 +1,7 @@
 #include "engine/text/jinja/unicode.h"
 
 #include <algorithm>
+#include <cstring>
 #include <iterator>
 #include <span>
 
@@ -168,6 +169,22 @@ size_t OffsetOfCodePoint(std::string_view text, int64_t index) {
     --index;
   }
   return offset;
+}
+
+size_t FindText(std::string_view text, std::string_view needle, size_t from) {
+  if (from > text.size()) return text.npos;
+  // The C library's search is the two-way algorithm.
+  const void* found = memmem(text.data() + from, text.size() - from, needle.data(), needle.size());
+  return found == nullptr ? text.npos : static_cast<size_t>(static_cast<const char*>(found) - text.data());
+}
+
+size_t FindLastText(std::string_view text, std::string_view needle) {
+  constexpr size_t kShortNeedleBytes = 16;
+  if (needle.size() <= kShortNeedleBytes) return text.rfind(needle);
+  const std::string reversed_text(text.rbegin(), text.rend());
+  const std::string reversed_needle(needle.rbegin(), needle.rend());
+  const size_t found = FindText(reversed_text, reversed_needle);
+  return found == text.npos ? text.npos : text.size() - found - needle.size();
 }
 
 void AppendUtf8(uint32_t c, std::string* text) {

@@ -21,6 +21,10 @@ uint32_t NextCodePoint(std::string_view text, size_t* offset);
 // The byte offset of code point number `index` (clamped to the end).
 size_t OffsetOfCodePoint(std::string_view text, int64_t index);
 
+// text.find(needle, from) and text.rfind(needle) in time that grows with the sum of the sizes, not with their product.
+size_t FindText(std::string_view text, std::string_view needle, size_t from = 0);
+size_t FindLastText(std::string_view text, std::string_view needle);
+
 // Appends the UTF-8 form of a code point that is not a surrogate.
 void AppendUtf8(uint32_t code_point, std::string* text);
 

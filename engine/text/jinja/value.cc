@@ -15,6 +15,8 @@ namespace expertd::jinja {
 namespace {
 
 constexpr int64_t kSharedOverheadBytes = 64;
+constexpr int64_t kMaxKeyWeight = 4096;
+constexpr size_t kLargeTextBytes = size_t{1} << 20;
 
 int64_t EntryBytes(const DictEntries& entries, const std::vector<uint32_t>& index) {
   return static_cast<int64_t>(entries.capacity() * sizeof(entries[0]) + index.size() * sizeof(index[0]));
@@ -56,7 +58,7 @@ absl::StatusOr<bool> EqualDicts(Runtime& runtime, const DictObject& left, const 
   if (left.entries.size() != right.entries.size()) return false;
   for (const auto& [key, value] : left.entries) {
     RETURN_IF_ERROR(runtime.Spend(2));
-    ASSIGN_OR_RETURN(const Value* other, DictFind(right, key));
+    ASSIGN_OR_RETURN(const Value* other, DictFind(runtime, right, key));
     if (other == nullptr) return false;
     ASSIGN_OR_RETURN(const bool is_equal, Equal(runtime, value, *other));
     if (!is_equal) return false;
@@ -113,6 +115,10 @@ class ReprWriter {
  private:
   absl::Status WriteString(const StringObject& string) {
     RETURN_IF_ERROR(runtime_.Spend(static_cast<int64_t>(string.text.size()) / 8));
+    // A character takes at most four times its bytes.
+    if (string.text.size() > kLargeTextBytes) {
+      RETURN_IF_ERROR(runtime_.CanAllocate(4 * static_cast<int64_t>(string.text.size())));
+    }
     if (string.is_markup) text_ += "Markup(";
     text_ += ReprOfString(string.text);
     if (string.is_markup) text_ += ')';
@@ -214,6 +220,12 @@ class EmptyIterator final : public Iterator {
   absl::StatusOr<std::optional<Value>> Next(Runtime&) override { return std::nullopt; }
 };
 
+int64_t WeightOf(const std::vector<Value>& items) {
+  int64_t weight = 1;
+  for (const Value& item : items) weight = std::min<int64_t>(weight + item.weight(), int64_t{1} << 40);
+  return weight;
+}
+
 // The place of `hash` in an open-addressed index where `is_match(entry)` holds, or the free place after it.
 template <typename IsMatch>
 size_t Probe(const std::vector<uint32_t>& index, size_t hash, IsMatch is_match) {
@@ -238,11 +250,13 @@ StringObject::StringObject(Runtime* runtime, std::string text_in, bool is_markup
     : Shared(runtime, static_cast<int64_t>(text_in.capacity()), 0),
       text(std::move(text_in)),
       num_code_points(CountCodePoints(text)),
+      hash(absl::HashOf(ToAbslView(text))),
       is_markup(is_markup) {}
 
 ListObject::ListObject(Runtime* runtime, std::vector<Value> items_in, int depth, bool is_group)
     : Shared(runtime, static_cast<int64_t>(items_in.capacity() * sizeof(Value)), depth),
       items(std::move(items_in)),
+      weight(WeightOf(items)),
       is_group(is_group) {}
 
 ListObject::~ListObject() = default;
@@ -280,6 +294,11 @@ Value Value::FromShared(Type type, std::shared_ptr<Shared> shared) {
 
 Value Value::Constant(std::string text) {
   return FromShared(Type::kString, std::make_shared<StringObject>(nullptr, std::move(text), false));
+}
+
+int64_t Value::weight() const {
+  if (is_string()) return 1 + static_cast<int64_t>(text().size()) / 32;
+  return is_tuple() ? static_cast<const ListObject&>(*shared_).weight : 1;
 }
 
 bool Value::IsSameAs(const Value& other) const {
@@ -414,8 +433,9 @@ std::string ReprOfString(std::string_view text) {
     } else if (c == '\t') {
       result += "\\t";
     } else if (c < 0x20 || c == 0x7f || (c > 0x7f && HasClass(c, CharClass::kUnprintable))) {
-      result += c <= 0xff ? absl::StrFormat("\\x%02x", c) : c <= 0xffff ? absl::StrFormat("\\u%04x", c)
-                                                                         : absl::StrFormat("\\U%08x", c);
+      result += c <= 0xff     ? absl::StrFormat("\\x%02x", c)
+                : c <= 0xffff ? absl::StrFormat("\\u%04x", c)
+                              : absl::StrFormat("\\U%08x", c);
     } else {
       result.append(text.substr(start, offset - start));
     }
@@ -480,6 +500,7 @@ absl::StatusOr<Ordering> Compare(Runtime& runtime, const Value& left, const Valu
 }
 
 bool KeysEqual(const Value& left, const Value& right) {
+  if (left.shared() != nullptr && left.shared() == right.shared()) return true;
   if (left.is_string() && right.is_string()) return left.text() == right.text();
   if (left.is_number() && right.is_number()) return CompareNumbers(left, right) == Ordering::kEqual;
   if (left.is_tuple() && right.is_tuple()) {
@@ -498,8 +519,9 @@ absl::StatusOr<size_t> Hash(const Value& value) {
       const bool is_whole = std::abs(number) < 9e18 && number == std::floor(number);
       return is_whole ? absl::HashOf(static_cast<int64_t>(number)) : absl::HashOf(number);
     }
-    case Value::Type::kString: return absl::HashOf(ToAbslView(value.text()));
+    case Value::Type::kString: return value.string().hash;
     case Value::Type::kTuple: {
+      if (value.weight() > kMaxKeyWeight) return absl::ResourceExhaustedError("a tuple is too large to be a key");
       size_t hash = value.items().size();
       for (const Value& item : value.items()) {
         ASSIGN_OR_RETURN(const size_t item_hash, Hash(item));
@@ -526,6 +548,7 @@ void DictBuilder::Grow() {
 }
 
 absl::Status DictBuilder::Set(Value key, Value value) {
+  if (runtime_ != nullptr) RETURN_IF_ERROR(runtime_->Spend(key.weight()));
   ASSIGN_OR_RETURN(const size_t hash, Hash(key));
   if ((entries_.size() + 1) * 2 > index_.size()) Grow();
   const size_t place = Probe(index_, hash, [&](uint32_t entry) { return KeysEqual(entries_[entry].first, key); });
@@ -539,21 +562,22 @@ absl::Status DictBuilder::Set(Value key, Value value) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Value> DictBuilder::Build(Runtime* runtime) && {
+absl::StatusOr<Value> DictBuilder::Build() && {
   int depth = 0;
   for (const auto& [key, value] : entries_) depth = std::max({depth, key.depth(), value.depth()});
   if (depth + 1 > kMaxValueDepth) {
     return absl::ResourceExhaustedError(StrCat("values are nested more than ", kMaxValueDepth, " deep"));
   }
-  if (runtime != nullptr) {
-    RETURN_IF_ERROR(runtime->CanAllocate(EntryBytes(entries_, index_)));
-    RETURN_IF_ERROR(runtime->Spend(1 + static_cast<int64_t>(entries_.size())));
+  if (runtime_ != nullptr) {
+    RETURN_IF_ERROR(runtime_->CanAllocate(EntryBytes(entries_, index_)));
+    RETURN_IF_ERROR(runtime_->Spend(1 + static_cast<int64_t>(entries_.size())));
   }
-  return Value::FromShared(
-      Value::Type::kDict, std::make_shared<DictObject>(runtime, std::move(entries_), std::move(index_), depth + 1));
+  return Value::FromShared(Value::Type::kDict,
+                           std::make_shared<DictObject>(runtime_, std::move(entries_), std::move(index_), depth + 1));
 }
 
-absl::StatusOr<const Value*> DictFind(const DictObject& dict, const Value& key) {
+absl::StatusOr<const Value*> DictFind(Runtime& runtime, const DictObject& dict, const Value& key) {
+  RETURN_IF_ERROR(runtime.Spend(key.weight()));
   ASSIGN_OR_RETURN(const size_t hash, Hash(key));
   if (dict.index.empty()) return nullptr;
   const size_t place =
@@ -647,13 +671,13 @@ absl::StatusOr<Value> ArrayFromJson(const Json& json, int max_depth) {
 }
 
 absl::StatusOr<Value> ObjectFromJson(const Json& json, int max_depth) {
-  DictBuilder builder;
+  DictBuilder builder(nullptr);
   for (const auto& [name, element] : json.items()) {
     ASSIGN_OR_RETURN(Value key, StringFromJson(name));
     ASSIGN_OR_RETURN(Value value, FromJson(element, max_depth - 1));
     RETURN_IF_ERROR(builder.Set(std::move(key), std::move(value)));
   }
-  return std::move(builder).Build(nullptr);
+  return std::move(builder).Build();
 }
 
 }  // namespace

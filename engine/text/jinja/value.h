@@ -26,8 +26,8 @@ class Runtime;
 class Object;
 class Value;
 
-// Base of everything shared. Charges `size_bytes` to a runtime while it lives (nothing when `runtime` is null: constants
-// of the template and the values the caller passes in).
+// Base of everything shared. Charges `size_bytes` to a runtime while it lives (nothing when `runtime` is null:
+// constants of the template and the values the caller passes in).
 class Shared {
  public:
   Shared(Runtime* runtime, int64_t size_bytes, int depth);
@@ -46,9 +46,10 @@ class Shared {
 
 struct StringObject final : Shared {
   StringObject(Runtime* runtime, std::string text, bool is_markup);
-  const std::string text;          // valid UTF-8
-  const int64_t num_code_points;   // Python's len()
-  const bool is_markup;            // escaped HTML: made by the filters `escape` and `safe`
+  const std::string text;         // valid UTF-8
+  const int64_t num_code_points;  // Python's len()
+  const size_t hash;
+  const bool is_markup;  // escaped HTML: made by the filters `escape` and `safe`
   bool is_ascii() const { return num_code_points == static_cast<int64_t>(text.size()); }
 };
 
@@ -62,7 +63,8 @@ struct ListObject final : Shared {
   ListObject(Runtime* runtime, std::vector<Value> items, int depth, bool is_group = false);
   ~ListObject() override;
   const std::vector<Value> items;
-  const bool is_group;  // a tuple of the filter `groupby`, whose members are also attributes
+  const int64_t weight;  // of all that is inside, tuples within tuples included: see Value::weight()
+  const bool is_group;   // a tuple of the filter `groupby`, whose members are also attributes
 };
 
 using DictEntries = std::vector<std::pair<Value, Value>>;
@@ -124,6 +126,8 @@ class Value {
   const std::shared_ptr<Shared>& shared() const { return shared_; }
 
   int depth() const { return shared_ == nullptr ? 0 : shared_->depth(); }
+  // What it costs to hash the value or to compare it with another as keys of a dict, in steps.
+  int64_t weight() const;
 
   // Python's `is`.
   bool IsSameAs(const Value& other) const;
@@ -187,7 +191,8 @@ inline Object& Value::object() const { return static_cast<Object&>(*shared_); }
 
 // The name of the value's Python type: "str", "dict", "list_iterator".
 std::string TypeName(const Value& value);
-// As TypeName, with the word " object" after it, and "None" for none: how jinja2 writes a value in "... has no attribute".
+// As TypeName, with the word " object" after it, and "None" for none: how jinja2 writes a value in "... has no
+// attribute".
 std::string TypeNameInMessages(const Value& value);
 
 // bool(value)
@@ -208,27 +213,31 @@ absl::StatusOr<Ordering> Compare(Runtime& runtime, const Value& left, const Valu
 
 // Equality of what a dict may hold as keys.
 bool KeysEqual(const Value& left, const Value& right);
-// hash(value), equal for equal values. Error: a TypeError for lists, dicts and what contains them.
+// hash(value), equal for equal values. Errors: a TypeError for lists, dicts and what contains them; ResourceExhausted
+// for tuples of great weight.
 absl::StatusOr<size_t> Hash(const Value& value);
 
 // Python's dict under construction: a later value of an equal key replaces the value and keeps the place.
 class DictBuilder {
  public:
-  // Error: the key cannot be hashed. `runtime` may be null.
+  // A null `runtime` charges the dict to nobody.
+  explicit DictBuilder(Runtime* runtime) : runtime_(runtime) {}
+  // Errors: the key cannot be hashed; a limit.
   absl::Status Set(Value key, Value value);
-  absl::StatusOr<Value> Build(Runtime* runtime) &&;
+  absl::StatusOr<Value> Build() &&;
   size_t size() const { return entries_.size(); }
 
  private:
   void Place(size_t hash, uint32_t entry);
   void Grow();
+  Runtime* const runtime_;
   DictEntries entries_;
   std::vector<size_t> hashes_;
   std::vector<uint32_t> index_;
 };
 
 // dict[key]; null when absent. Error: the key cannot be hashed.
-absl::StatusOr<const Value*> DictFind(const DictObject& dict, const Value& key);
+absl::StatusOr<const Value*> DictFind(Runtime& runtime, const DictObject& dict, const Value& key);
 const Value* DictFind(const DictObject& dict, std::string_view key);
 
 // len(value); nothing for values without one.

@@ -123,7 +123,8 @@ TEST(ChatTemplateTest, ContinuesTheLastTextOfParts) {
   const ChatTemplate chat =
       Parsed("{% for m in messages %}{% for p in m.content %}[{{ p.text }}]{% endfor %}{% endfor %}");
   const Json messages = Json::parse(
-      R"([{"role": "assistant", "content": [{"type": "text", "text": "A"}, {"type": "text", "text": "B"}, {"type": "image"}]}])");
+      R"([{"role": "assistant",
+           "content": [{"type": "text", "text": "A"}, {"type": "text", "text": "B"}, {"type": "image"}]}])");
 
   EXPECT_EQ(*chat.Render(messages, nullptr, kNoArguments, Continuing()), "[A][B");
 }
@@ -132,10 +133,12 @@ TEST(ChatTemplateTest, RefusesToContinueWhatIsNotInTheChat) {
   const Json without_content = Json::parse(R"([{"role": "assistant", "content": null}])");
   const Json without_text = Json::parse(R"([{"role": "assistant", "content": [{"type": "image"}]}])");
 
-  EXPECT_EQ(Parsed(kSimple).Render(without_content, nullptr, kNoArguments, Continuing()).status(),
-            absl::InvalidArgumentError("continue_final_message is set but the final message has no content to continue"));
+  EXPECT_EQ(
+      Parsed(kSimple).Render(without_content, nullptr, kNoArguments, Continuing()).status(),
+      absl::InvalidArgumentError("continue_final_message is set but the final message has no content to continue"));
   EXPECT_EQ(Parsed(kSimple).Render(without_text, nullptr, kNoArguments, Continuing()).status(),
-            absl::InvalidArgumentError("continue_final_message is set but there is no text to continue in the final message"));
+            absl::InvalidArgumentError(
+                "continue_final_message is set but there is no text to continue in the final message"));
   EXPECT_THAT(std::string(Parsed("fixed").Render(kStory, nullptr, kNoArguments, Continuing()).status().message()),
               HasSubstr("does not appear in the chat"));
 }
@@ -151,8 +154,9 @@ TEST(ChatTemplateTest, RefusesToOpenATurnAndContinueOne) {
 
 class ModelFolder {
  public:
-  ModelFolder() : path_(std::filesystem::path(::testing::TempDir()) /
-                        StrCat("chat_template_", ::testing::UnitTest::GetInstance()->current_test_info()->name())) {
+  ModelFolder()
+      : path_(std::filesystem::path(::testing::TempDir()) /
+              StrCat("chat_template_", ::testing::UnitTest::GetInstance()->current_test_info()->name())) {
     std::filesystem::remove_all(path_);
     std::filesystem::create_directories(path_);
   }
@@ -169,8 +173,9 @@ class ModelFolder {
 
 TEST(LoadChatTemplateTest, ReadsTokenizerConfig) {
   ModelFolder folder;
-  folder.Write("tokenizer_config.json",
-               R"({"chat_template": "{{ bos_token }}|{{ eos_token }}", "bos_token": "<s>", "eos_token": {"content": "</s>"}})");
+  folder.Write(
+      "tokenizer_config.json",
+      R"({"chat_template": "{{ bos_token }}|{{ eos_token }}", "bos_token": "<s>", "eos_token": {"content": "</s>"}})");
 
   EXPECT_EQ(*LoadChatTemplate(folder.path())->Render(kHello, nullptr, kNoArguments, {}), "<s>|</s>");
 }

@@ -86,7 +86,8 @@ TEST(JinjaTest, ReadsTheGivenClock) {
 }
 
 TEST(JinjaTest, ManyThreadsMayRenderOneTemplate) {
-  auto parsed = Template::Parse("{% set ns = namespace(s='') %}{% for x in items %}{% set ns.s = ns.s ~ x %}{% endfor %}{{ ns.s }}");
+  auto parsed = Template::Parse(
+      "{% set ns = namespace(s='') %}{% for x in items %}{% set ns.s = ns.s ~ x %}{% endfor %}{{ ns.s }}");
   std::vector<std::string> results(8);
 
   std::vector<std::thread> threads;
@@ -120,16 +121,22 @@ INSTANTIATE_TEST_SUITE_P(
         "{{ 'a' * 10 ** 9 }}", "{{ 'a' * 10 ** 30 }}", "{{ [1] * 10 ** 9 }}", "{{ 10 ** 12 * 'ab' }}",
         "{% set ns = namespace(l=[1]) %}{% for i in range(100) %}{% set ns.l = ns.l + ns.l %}{% endfor %}",
         "{% set ns = namespace(s='ab') %}{% for i in range(100) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
-        "{% set ns = namespace(s='ab') %}{% for i in range(100) %}{% set ns.s = ns.s | replace('a', ns.s) %}{% endfor %}",
-        "{% set ns = namespace(s='ab') %}{% for i in range(100) %}{% set ns.s = (ns.s | list) | join(ns.s) %}{% endfor %}",
-        "{% set ns = namespace(s='a\\nb') %}{% for i in range(100) %}{% set ns.s = ns.s | indent(ns.s, true) %}{% endfor %}",
-        "{{ 'a'.center(10 ** 9) }}", "{{ 'a'.zfill(10 ** 10) }}", "{{ '%1000000000d' % 1 }}", "{{ '{:1000000000}'.format(1) }}",
-        "{{ 'a\tb'.expandtabs(10 ** 9) }}", "{{ [1] | batch(10 ** 9, 'x') | list }}", "{{ [1] | slice(10 ** 9) | list }}",
-        "{{ 'a' | indent(10 ** 9) }}", "{{ [1] | tojson(indent=10 ** 9) }}", "{{ 'a'.join(['b' * 1000000] * 1000) }}",
+        "{% set ns = namespace(s='ab') %}{% for i in range(100) %}{% set ns.s = ns.s | replace('a', ns.s) %}{% endfor "
+        "%}",
+        "{% set ns = namespace(s='ab') %}{% for i in range(100) %}{% set ns.s = (ns.s | list) | join(ns.s) %}{% endfor "
+        "%}",
+        "{% set ns = namespace(s='a\\nb') %}{% for i in range(100) %}{% set ns.s = ns.s | indent(ns.s, true) %}{% "
+        "endfor %}",
+        "{{ 'a'.center(10 ** 9) }}", "{{ 'a'.zfill(10 ** 10) }}", "{{ '%1000000000d' % 1 }}",
+        "{{ '{:1000000000}'.format(1) }}", "{{ 'a\tb'.expandtabs(10 ** 9) }}", "{{ [1] | batch(10 ** 9, 'x') | list }}",
+        "{{ [1] | slice(10 ** 9) | list }}", "{{ 'a' | indent(10 ** 9) }}", "{{ [1] | tojson(indent=10 ** 9) }}",
+        "{{ 'a'.join(['b' * 1000000] * 1000) }}",
         "{% set x = 'a' * 1000000 %}{{ [[[[[1] * 100] * 100] * 100] * 100] | tojson }}",
         "{% set ns = namespace(l=[]) %}{% for i in range(100000) %}{% set ns.l = ns.l + ['x' * 1000] %}{% endfor %}",
-        "{% for i in range(100000) %}{% for j in range(100000) %}{% set ns = namespace(a='x' * 100) %}{% endfor %}{% endfor %}",
-        "{% set ns = namespace(v='é' * 1000000) %}{% for i in range(100) %}{% set ns.v = ns.v.upper() ~ ns.v %}{% endfor %}"));
+        "{% for i in range(100000) %}{% for j in range(100000) %}{% set ns = namespace(a='x' * 100) %}{% endfor %}{% "
+        "endfor %}",
+        "{% set ns = namespace(v='é' * 1000000) %}{% for i in range(100) %}{% set ns.v = ns.v.upper() ~ ns.v %}{% "
+        "endfor %}"));
 
 INSTANTIATE_TEST_SUITE_P(
     Output, JinjaLimitTest,
@@ -140,6 +147,12 @@ INSTANTIATE_TEST_SUITE_P(
 INSTANTIATE_TEST_SUITE_P(
     Steps, JinjaLimitTest,
     ::testing::Values(
+        "{% set s = 'a' * 3000000 %}{% set t = 'a' * 1500000 ~ 'b' %}{% for i in range(100000) %}"
+        "{% if t in s or s.rfind(t) > 0 or s.find(t) > 0 %}{% endif %}{% set r = s.replace(t, '') %}{% endfor %}",
+        "{% set s = 'a' * 3000000 %}{% set d = {s: 1} %}{% set t = 'a' * 2999999 ~ 'a' %}{% for i in range(100000) %}"
+        "{% if t in d and d[t] and d.get(t) %}{% endif %}{% endfor %}",
+        "{% set d = dict() %}{% for i in range(100000) %}{% set d = dict(d, x=range(1000) | list) %}"
+        "{% set l = range(1000) | unique | list %}{% endfor %}",
         "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
         "{% for a in range(100000) %}{% for b in range(100000) %}{{ '' }}{% endfor %}{% endfor %}",
         "{% set s = 'a' * 1000000 %}{% for i in range(100000) %}{% if 'b' in s %}{% endif %}{% endfor %}",
@@ -150,13 +163,16 @@ INSTANTIATE_TEST_SUITE_P(
         "{% set l = range(100000) | list %}{% for i in l %}{% if -1 in l %}{% endif %}{% endfor %}",
         "{% set l = range(100000) | list %}{% for i in l %}{% set x = l | sort(reverse=true) %}{% endfor %}",
         "{% set l = range(100000) | list %}{% for i in l %}{% set x = l[1:] %}{% endfor %}",
-        "{% set s = 'a' * 1000000 %}{% set t = 'a' * 999999 ~ 'a' %}{% for i in range(100000) %}{% if s == t %}{% endif %}{% endfor %}",
+        "{% set s = 'a' * 1000000 %}{% set t = 'a' * 999999 ~ 'a' %}{% for i in range(100000) %}{% if s == t %}{% "
+        "endif %}{% endfor %}",
         "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(40) }}",
         "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l }}",
         "{% set ns = namespace(a=[1], b=[1]) %}{% for i in range(60) %}{% set ns.a = [ns.a, ns.a] %}"
         "{% set ns.b = [ns.b, ns.b] %}{% endfor %}{{ ns.a == ns.b }}",
-        "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l | tojson }}",
-        "{% set ns = namespace(d={1: 2}) %}{% for i in range(60) %}{% set ns.d = {1: ns.d, 2: ns.d} %}{% endfor %}{{ ns.d | length ~ ns.d }}"));
+        "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l | "
+        "tojson }}",
+        "{% set ns = namespace(d={1: 2}) %}{% for i in range(60) %}{% set ns.d = {1: ns.d, 2: ns.d} %}{% endfor %}{{ "
+        "ns.d | length ~ ns.d }}"));
 
 INSTANTIATE_TEST_SUITE_P(
     Depth, JinjaLimitTest,
@@ -171,10 +187,36 @@ INSTANTIATE_TEST_SUITE_P(
         "{% set ns = namespace(g=[1]) %}{% for i in range(100000) %}{% set ns.g = [ns.g].copy %}{% endfor %}",
         "{% set ns = namespace(g=1) %}{% for i in range(100000) %}{% set ns.g = cycler(ns.g).next %}{% endfor %}",
         "{% set ns = namespace(g=1) %}{% for i in range(100000) %}{% set ns.g = joiner([ns.g]) %}{% endfor %}",
-        "{% set ns = namespace() %}{% for i in range(100000) %}{% set ns2 = namespace(p=ns) %}{% set ns.p = ns2 %}{% set ns = ns2 %}"
+        "{% set ns = namespace() %}{% for i in range(100000) %}{% set ns2 = namespace(p=ns) %}{% set ns.p = ns2 %}{% "
+        "set ns = ns2 %}"
         "{% endfor %}{% for i in range(3000) %}{% set ns.p = namespace(p=ns.p) %}{% endfor %}{{ ns }}",
-        "{% for n in [1] recursive %}{{ loop([1]) }}{% endfor %}",
-        "{% block a %}{{ self.a() }}{% endblock %}"));
+        "{% for n in [1] recursive %}{{ loop([1]) }}{% endfor %}", "{% block a %}{{ self.a() }}{% endblock %}"));
+
+// A function with very many variables costs what they cost each time it is called.
+TEST(JinjaTest, ChargesTheVariablesOfEveryCall) {
+  std::string source = "{% macro m(n) %}";
+  for (int i = 0; i < 20000; ++i) StrAppend(&source, "{% set v", i, " = 1 %}");
+  source += "{% if n %}{{ m(n - 1) }}{% endif %}{% endmacro %}{% for i in range(100000) %}{{ m(100) }}{% endfor %}";
+
+  EXPECT_EQ(Render(source).status().code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST(JinjaTest, ChargesTheNamesOfEveryIteration) {
+  std::string source = "{% for i in range(100000) %}{% if false %}";
+  for (int i = 0; i < 20000; ++i) StrAppend(&source, "{{ name", i, " }}");
+  source += "{% endif %}{% endfor %}";
+
+  EXPECT_EQ(Render(source).status().code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST(JinjaTest, RefusesTuplesThatAreCostlyKeys) {
+  EXPECT_EQ(*Render("{{ {(1, (2, 3)): 'x'}[(1, (2, 3))] }}"), "x");
+  EXPECT_EQ(Render("{% set ns = namespace(t=(1,)) %}{% for i in range(60) %}{% set ns.t = (ns.t, ns.t) %}{% endfor %}"
+                   "{{ {ns.t: 1} }}")
+                .status()
+                .code(),
+            absl::StatusCode::kResourceExhausted);
+}
 
 TEST(JinjaTest, RefusesASourceBeyondItsLimit) {
   const auto rendered = Render(std::string((1 << 20) + 1, 'a'));
@@ -231,15 +273,22 @@ TEST(JinjaTest, NestsAsDeepAsRealSchemasDo) {
 }
 
 TEST(JinjaTest, TakesCyclesApartInTheEnd) {
-  EXPECT_EQ(*Render("{% set ns = namespace() %}{% set ns.me = [ns] %}{{ ns }}"), "<Namespace {'me': [<Namespace {...}>]}>");
+  EXPECT_EQ(*Render("{% set ns = namespace() %}{% set ns.me = [ns] %}{{ ns }}"),
+            "<Namespace {'me': [<Namespace {...}>]}>");
   EXPECT_EQ(*Render("{% for i in [1, 2] %}{{ loop.changed(loop) }}{% endfor %}"), "TrueFalse");
-  EXPECT_EQ(*Render("{% set ns = namespace() %}{% for i in [1] %}{% set ns.l = loop %}{% endfor %}{{ ns.l.last }}"), "True");
-  EXPECT_EQ(*Render("{% set ns = namespace() %}{% macro m() %}{{ ns.x }}{% endmacro %}{% set ns.m = m %}{% set ns.x = 'y' %}{{ ns.m() }}"),
+  EXPECT_EQ(*Render("{% set ns = namespace() %}{% for i in [1] %}{% set ns.l = loop %}{% endfor %}{{ ns.l.last }}"),
+            "True");
+  EXPECT_EQ(*Render("{% set ns = namespace() %}{% macro m() %}{{ ns.x }}{% endmacro %}{% set ns.m = m %}{% set ns.x = "
+                    "'y' %}{{ ns.m() }}"),
             "y");
-  EXPECT_EQ(*Render("{% set ns = namespace() %}{% macro outer(a) %}{% macro inner() %}{{ a }}{% endmacro %}{% set ns.f = inner %}"
-                    "{% endmacro %}{{ outer(7) }}{{ ns.f() }}"),
-            "7");
-  EXPECT_EQ(*Render("{% set ns = namespace() %}{% for n in [1] recursive %}{% set ns.l = loop %}{% endfor %}{{ ns.l([2]) }}"), "");
+  EXPECT_EQ(
+      *Render(
+          "{% set ns = namespace() %}{% macro outer(a) %}{% macro inner() %}{{ a }}{% endmacro %}{% set ns.f = inner %}"
+          "{% endmacro %}{{ outer(7) }}{{ ns.f() }}"),
+      "7");
+  EXPECT_EQ(
+      *Render("{% set ns = namespace() %}{% for n in [1] recursive %}{% set ns.l = loop %}{% endfor %}{{ ns.l([2]) }}"),
+      "");
 }
 
 }  // namespace
