@@ -89,8 +89,12 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const ClientOptions& opt
                                            options.wait_ready_seconds, " s; start one with `expertd serve MODEL`, or "
                                            "name its address with --target"));
     }
-    // wait_for_ready sits out a missing server; a connection that breaks meanwhile is simply tried again.
-    if (status.error_code() != grpc::StatusCode::UNAVAILABLE || absl::Now() >= deadline) return FromGrpc(status);
+    // wait_for_ready sits out a missing server; one that is there but still loads its model is asked again.
+    constexpr absl::Duration kPause = absl::Milliseconds(100);
+    if (status.error_code() != grpc::StatusCode::UNAVAILABLE || absl::Now() + kPause >= deadline) {
+      return FromGrpc(status);
+    }
+    absl::SleepFor(kPause);
   }
 }
 
