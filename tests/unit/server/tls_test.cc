@@ -29,7 +29,7 @@ std::string Contents(BIO* bio) {
   return std::string(data, static_cast<size_t>(size));
 }
 
-// A certificate for `localhost`, signed by its own key, so that it is its own authority.
+// A certificate for the loopback address, signed by its own key, so that it is its own authority.
 KeyPair MakeKeyPair() {
   const std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key(EVP_RSA_gen(2048), &EVP_PKEY_free);
   const std::unique_ptr<X509, decltype(&X509_free)> certificate(X509_new(), &X509_free);
@@ -39,11 +39,11 @@ KeyPair MakeKeyPair() {
   X509_gmtime_adj(X509_getm_notAfter(certificate.get()), 3600);
   X509_set_pubkey(certificate.get(), key.get());
   X509_NAME* name = X509_get_subject_name(certificate.get());
-  const unsigned char host[] = "localhost";
-  X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, host, -1, -1, 0);
+  const unsigned char common_name[] = "expertd test";
+  X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, common_name, -1, -1, 0);
   X509_set_issuer_name(certificate.get(), name);
   for (const auto& [id, value] : {std::pair{NID_basic_constraints, "critical,CA:TRUE"},
-                                  std::pair{NID_subject_alt_name, "DNS:localhost"}}) {
+                                  std::pair{NID_subject_alt_name, "IP:127.0.0.1"}}) {
     X509_EXTENSION* extension = X509V3_EXT_conf_nid(nullptr, nullptr, id, value);
     X509_add_ext(certificate.get(), extension, -1);
     X509_EXTENSION_free(extension);
@@ -62,7 +62,7 @@ class TlsTest : public ::testing::Test {
   void StartServer(bool wants_client_certificate) {
     const std::string prefix = StrCat(::testing::TempDir(), "/tls_", getpid());
     ServerConfig config;
-    config.listen_addresses = {"localhost:0"};
+    config.listen_addresses = {"127.0.0.1:0"};
     config.tls_key_file = prefix + ".key";
     config.tls_cert_file = prefix + ".crt";
     std::ofstream(config.tls_key_file) << server_pair_.key;
@@ -120,7 +120,7 @@ TEST_F(TlsTest, MutualTlsWantsACertificateOfTheAuthority) {
 
 TEST(TlsFilesTest, MissingFilesAreNamed) {
   ServerConfig config;
-  config.listen_addresses = {"localhost:0"};
+  config.listen_addresses = {"127.0.0.1:0"};
   config.tls_key_file = "/nonexistent/key.pem";
   config.tls_cert_file = "/nonexistent/cert.pem";
 
