@@ -110,8 +110,7 @@ void BpeModel::ScratchDeleter::operator()(Scratch* scratch) const { delete scrat
 BpeModel::ScratchPtr BpeModel::MakeScratch() { return ScratchPtr(new Scratch); }
 
 absl::StatusOr<BpeModel> BpeModel::Create(Vocabulary vocabulary, const Merges& merges, const BpeOptions& options) {
-  BpeModel model;
-  model.options_ = options;
+  BpeModel model(options);
   RETURN_IF_ERROR(model.AddPieces(std::move(vocabulary)));
   RETURN_IF_ERROR(model.AddMerges(merges));
   RETURN_IF_ERROR(model.AddFallbacks());
@@ -133,7 +132,8 @@ absl::Status BpeModel::AddPieces(Vocabulary vocabulary) {
   for (auto& [piece, id] : vocabulary) {
     const auto index = static_cast<size_t>(id);
     if (is_given[index]) {
-      return absl::InvalidArgumentError(StrCat("id ", id, " is given to both ", Shown(pieces_[index]), " and ", Shown(piece)));
+      return absl::InvalidArgumentError(
+          StrCat("id ", id, " is given to both ", Shown(pieces_[index]), " and ", Shown(piece)));
     }
     is_given[index] = true;
     pieces_[index] = std::move(piece);
@@ -199,7 +199,8 @@ absl::Status BpeModel::AddFallbacks() {
   }
   if (!options_.unk_token) return absl::OkStatus();
   unk_id_ = Find(*options_.unk_token);
-  if (!unk_id_) return absl::InvalidArgumentError(StrCat("unk_token ", Shown(*options_.unk_token), " is not in the vocabulary"));
+  if (!unk_id_)
+    return absl::InvalidArgumentError(StrCat("unk_token ", Shown(*options_.unk_token), " is not in the vocabulary"));
   return absl::OkStatus();
 }
 

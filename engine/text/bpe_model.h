@@ -78,7 +78,7 @@ class BpeModel {
     Merge merge;
   };
 
-  BpeModel() = default;
+  explicit BpeModel(const BpeOptions& options) : options_(options) {}
   absl::Status AddPieces(Vocabulary vocabulary);
   absl::Status AddMerges(const Merges& merges);
   absl::Status AddFallbacks();

@@ -128,7 +128,8 @@ absl::Status ParseDecoderPart(const Json& json, Decoder* decoder, bool* is_fused
     const Json* pattern = JsonFind(json, "pattern");
     ASSIGN_OR_RETURN(std::string from, JsonStringOr(pattern == nullptr ? Json::object() : *pattern, "String", ""));
     ASSIGN_OR_RETURN(std::string to, JsonStringOr(json, "content", ""));
-    if (from.empty() || *is_fused) return absl::UnimplementedError("decoder Replace is supported only for strings in tokens");
+    if (from.empty() || *is_fused)
+      return absl::UnimplementedError("decoder Replace is supported only for strings in tokens");
     decoder->replacements.push_back({std::move(from), std::move(to)});
   } else if (type == "Strip") {
     ASSIGN_OR_RETURN(const std::string content, JsonStringOr(json, "content", " "));
@@ -142,7 +143,8 @@ absl::Status ParseDecoderPart(const Json& json, Decoder* decoder, bool* is_fused
     ASSIGN_OR_RETURN(std::string replacement, JsonStringOr(json, "replacement", kMetaspace));
     if (replacement.empty()) return absl::InvalidArgumentError("decoder Metaspace has an empty replacement");
     ASSIGN_OR_RETURN(const bool add_prefix_space, JsonBoolOr(json, "add_prefix_space", true));
-    ASSIGN_OR_RETURN(const std::string scheme, JsonStringOr(json, "prepend_scheme", add_prefix_space ? "always" : "never"));
+    ASSIGN_OR_RETURN(const std::string scheme,
+                     JsonStringOr(json, "prepend_scheme", add_prefix_space ? "always" : "never"));
     decoder->replacements.push_back({std::move(replacement), " "});
     decoder->strips_leading_space = scheme != "never";
   } else {
@@ -161,13 +163,15 @@ absl::StatusOr<Decoder> ParseDecoder(const Json* json) {
     return decoder;
   }
   const Json* parts = JsonFind(*json, "decoders");
-  if (parts == nullptr || !parts->is_array()) return absl::InvalidArgumentError("decoder Sequence has no list of decoders");
+  if (parts == nullptr || !parts->is_array())
+    return absl::InvalidArgumentError("decoder Sequence has no list of decoders");
   for (const Json& part : *parts) RETURN_IF_ERROR(ParseDecoderPart(part, &decoder, &is_fused));
   return decoder;
 }
 
 // Ids of {"SpecialToken": {"id": "<s>"}} by the template's own table, else by the vocabulary.
-absl::StatusOr<std::vector<TokenId>> TemplateIds(const Json& processor, const std::string& name, const TokenTable& table) {
+absl::StatusOr<std::vector<TokenId>> TemplateIds(const Json& processor, const std::string& name,
+                                                 const TokenTable& table) {
   const Json* specials = JsonFind(processor, "special_tokens");
   const Json* special = specials == nullptr ? nullptr : JsonFind(*specials, name);
   const Json* ids = special == nullptr ? nullptr : JsonFind(*special, "ids");
@@ -207,7 +211,8 @@ absl::Status ParseTemplate(const Json& json, TokenTable* table) {
     side.insert(side.end(), ids.begin(), ids.end());
   }
   if (num_sequences != 1) {
-    return absl::InvalidArgumentError(StrCat("post_processor TemplateProcessing has ", num_sequences, " sequences; must be 1"));
+    return absl::InvalidArgumentError(
+        StrCat("post_processor TemplateProcessing has ", num_sequences, " sequences; must be 1"));
   }
   table->prefix.insert(table->prefix.begin(), prefix.begin(), prefix.end());
   table->suffix.insert(table->suffix.end(), suffix.begin(), suffix.end());
@@ -254,7 +259,8 @@ absl::StatusOr<BpeModel> ParseModel(const Json& json, BpeModel::Vocabulary vocab
   if (type != "BPE") return absl::UnimplementedError(StrCat("model type \"", type, "\" is not supported; must be BPE"));
   for (const std::string_view key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     ASSIGN_OR_RETURN(const std::string value, JsonStringOr(json, key, ""));
-    if (!value.empty()) return absl::UnimplementedError(StrCat("model.", key, " is \"", value, "\"; only none is supported"));
+    if (!value.empty())
+      return absl::UnimplementedError(StrCat("model.", key, " is \"", value, "\"; only none is supported"));
   }
   BpeOptions options{.is_byte_level = is_byte_level};
   ASSIGN_OR_RETURN(options.ignore_merges, JsonBoolOr(json, "ignore_merges", false));
@@ -307,7 +313,8 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> BuildFromJson(const std::string& text
   if (const Json& added = part("added_tokens"); added.is_array()) {
     for (const Json& item : added) {
       ASSIGN_OR_RETURN(AddedToken token, ParseAddedToken(item));
-      if (JsonFind(item, "id") == nullptr) return absl::InvalidArgumentError(StrCat("added token \"", token.content, "\" has no id"));
+      if (JsonFind(item, "id") == nullptr)
+        return absl::InvalidArgumentError(StrCat("added token \"", token.content, "\" has no id"));
       RETURN_IF_ERROR(table.SetAdded(token));
     }
   }

@@ -285,7 +285,8 @@ absl::StatusOr<ParsedPreTokenizer> ParseMetaspace(const Json& json) {
   ASSIGN_OR_RETURN(std::string replacement, JsonStringOr(json, "replacement", "\xE2\x96\x81"));
   if (replacement.empty()) return absl::InvalidArgumentError("pre_tokenizer Metaspace has an empty replacement");
   ASSIGN_OR_RETURN(const bool add_prefix_space, JsonBoolOr(json, "add_prefix_space", true));
-  ASSIGN_OR_RETURN(const std::string scheme, JsonStringOr(json, "prepend_scheme", add_prefix_space ? "always" : "never"));
+  ASSIGN_OR_RETURN(const std::string scheme,
+                   JsonStringOr(json, "prepend_scheme", add_prefix_space ? "always" : "never"));
   ASSIGN_OR_RETURN(const bool split, JsonBoolOr(json, "split", true));
   PrependScheme parsed = PrependScheme::kAlways;
   if (scheme == "first") {

@@ -39,8 +39,8 @@ struct ParsedPreTokenizer {
 };
 
 // `json`: the value of `pre_tokenizer`, or null. Known: BertPreTokenizer, ByteLevel (last of a sequence),
-// CharDelimiterSplit, Digits, Metaspace, Punctuation, Sequence, Split, Whitespace, WhitespaceSplit. Errors: Unimplemented
-// for other types, InvalidArgument for damaged ones; both name the type.
+// CharDelimiterSplit, Digits, Metaspace, Punctuation, Sequence, Split, Whitespace, WhitespaceSplit. Errors:
+// Unimplemented for other types, InvalidArgument for damaged ones; both name the type.
 absl::StatusOr<ParsedPreTokenizer> ParsePreTokenizer(const Json& json);
 
 // Expression of Qwen2, Qwen2.5 and Qwen3, and that of GPT-2 (ByteLevel's own).

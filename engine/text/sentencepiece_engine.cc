@@ -10,7 +10,8 @@ struct SentencePieceEngine::Processor {
   sentencepiece::SentencePieceProcessor processor;
 };
 
-SentencePieceEngine::SentencePieceEngine(std::unique_ptr<const Processor> processor) : processor_(std::move(processor)) {}
+SentencePieceEngine::SentencePieceEngine(std::unique_ptr<const Processor> processor)
+    : processor_(std::move(processor)) {}
 SentencePieceEngine::~SentencePieceEngine() = default;
 
 std::unique_ptr<SentencePieceEngine> SentencePieceEngine::Load(const std::string& serialized, std::string* error) {

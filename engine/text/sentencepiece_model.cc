@@ -133,7 +133,8 @@ absl::Status ParseNormalizerSpec(std::string_view message, SentencePieceModel* m
 
 absl::Status CheckPieces(const std::vector<SentencePieceModel::Piece>& pieces) {
   if (pieces.empty() || pieces.size() > static_cast<size_t>(kMaxTokenId) + 1) {
-    return absl::InvalidArgumentError(StrCat("sentencepiece model has ", pieces.size(), " pieces; must be 1..", kMaxTokenId + 1));
+    return absl::InvalidArgumentError(
+        StrCat("sentencepiece model has ", pieces.size(), " pieces; must be 1..", kMaxTokenId + 1));
   }
   absl::flat_hash_set<absl::string_view> seen;
   int num_unknown = 0;
@@ -143,8 +144,10 @@ absl::Status CheckPieces(const std::vector<SentencePieceModel::Piece>& pieces) {
     if (piece.text.empty() || FindInvalidUtf8(piece.text) || piece.text.find('\0') != std::string::npos) {
       return absl::InvalidArgumentError(StrCat("sentencepiece ", id, " is empty or not text"));
     }
-    if (!seen.insert(piece.text).second) return absl::InvalidArgumentError(StrCat("sentencepiece ", id, " is a repetition"));
-    if (!std::isfinite(piece.score)) return absl::InvalidArgumentError(StrCat("sentencepiece ", id, " has no finite score"));
+    if (!seen.insert(piece.text).second)
+      return absl::InvalidArgumentError(StrCat("sentencepiece ", id, " is a repetition"));
+    if (!std::isfinite(piece.score))
+      return absl::InvalidArgumentError(StrCat("sentencepiece ", id, " has no finite score"));
     if (is_byte && !ParseBytePiece(piece.text)) {
       return absl::InvalidArgumentError(StrCat("sentencepiece ", id, " is a byte but not written as one"));
     }
@@ -160,7 +163,9 @@ absl::Status CheckPieces(const std::vector<SentencePieceModel::Piece>& pieces) {
 // in NUL. The library follows it unchecked, so every step from every unit must stay inside.
 absl::Status CheckCharsmap(std::string_view charsmap) {
   constexpr uint32_t kLeaf = 1u << 31, kHasLeaf = 1u << 8, kUnitsPerBlock = 256;
-  const auto damaged = [] { return absl::InvalidArgumentError("sentencepiece model has a damaged normalization table"); };
+  const auto damaged = [] {
+    return absl::InvalidArgumentError("sentencepiece model has a damaged normalization table");
+  };
   const auto unit_at = [](std::string_view units, uint32_t i) {
     uint32_t unit;
     std::memcpy(&unit, units.data() + size_t{i} * 4, 4);
@@ -213,10 +218,13 @@ absl::StatusOr<SentencePieceModel> ParseSentencePieceModel(std::string_view seri
   RETURN_IF_ERROR(CheckPieces(model.pieces));
   RETURN_IF_ERROR(CheckCharsmap(specs.charsmap));
   if (specs.model_type != 1 && specs.model_type != 2) {
-    return absl::UnimplementedError(StrCat("sentencepiece model_type is ", specs.model_type, "; must be 1 (unigram) or 2 (BPE)"));
+    return absl::UnimplementedError(
+        StrCat("sentencepiece model_type is ", specs.model_type, "; must be 1 (unigram) or 2 (BPE)"));
   }
-  if (specs.treats_whitespace_as_suffix) return absl::UnimplementedError("sentencepiece treat_whitespace_as_suffix is not supported");
-  if (!specs.escapes_whitespaces) return absl::UnimplementedError("sentencepiece without escape_whitespaces is not supported");
+  if (specs.treats_whitespace_as_suffix)
+    return absl::UnimplementedError("sentencepiece treat_whitespace_as_suffix is not supported");
+  if (!specs.escapes_whitespaces)
+    return absl::UnimplementedError("sentencepiece without escape_whitespaces is not supported");
   return model;
 }
 

@@ -1,5 +1,5 @@
-// Sentencepiece tokenizers (tokenizer.model) as the slow Llama-like classes of `transformers` use them: added tokens are
-// split out first, and each gap between them is encoded on its own, with a dummy space of its own. The library encodes;
+// Sentencepiece tokenizers (tokenizer.model) as the slow Llama-like classes of `transformers` use them: added tokens
+// are split out first, and each gap between them is encoded on its own, with a dummy space of its own. The library encodes;
 // what a token contributes to text is known here piece by piece, so that output can be streamed.
 #include <utility>
 
@@ -23,7 +23,9 @@ class SentencePieceTokenizer final : public TokenizerBase {
   // `later_engine` encodes gaps behind added tokens; null: `engine` does.
   SentencePieceTokenizer(TokenTable table, std::unique_ptr<SentencePieceEngine> engine,
                          std::unique_ptr<SentencePieceEngine> later_engine)
-      : TokenizerBase(table, table.added_tokens()), engine_(std::move(engine)), later_engine_(std::move(later_engine)) {}
+      : TokenizerBase(table, table.added_tokens()),
+        engine_(std::move(engine)),
+        later_engine_(std::move(later_engine)) {}
 
  private:
   absl::Status EncodeGap(std::string_view gap, size_t origin, const EncodeOptions&, EncodingSink* sink) const override {
@@ -70,7 +72,8 @@ absl::StatusOr<TokenTable> MakeTable(const SentencePieceModel& model, const Toke
   // The library's unknown, begin and end are special tokens in the text too, unless the folder says otherwise.
   for (const std::optional<TokenId> id : {table.unk, table.bos, table.eos}) {
     if (!id) continue;
-    RETURN_IF_ERROR(table.SetAdded({.id = *id, .content = model.pieces[static_cast<size_t>(*id)].text, .special = true}));
+    RETURN_IF_ERROR(
+        table.SetAdded({.id = *id, .content = model.pieces[static_cast<size_t>(*id)].text, .special = true}));
   }
   RETURN_IF_ERROR(table.Apply(settings));
   if (settings.add_bos_token.value_or(true) && table.bos) table.prefix.push_back(*table.bos);

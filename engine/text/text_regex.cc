@@ -33,15 +33,16 @@ constexpr std::string_view kHexDigits = "0-9A-Fa-f";
 
 // A property name as PCRE2 spells it. Scripts are the plain property, not PCRE2's default, the script extensions.
 std::string PropertyName(std::string_view name) {
-  constexpr std::array<std::pair<std::string_view, std::string_view>, 9> kLongNames = {{{"Letter", "L"},
-                                                                                         {"Mark", "M"},
-                                                                                         {"Number", "N"},
-                                                                                         {"Punctuation", "P"},
-                                                                                         {"Symbol", "S"},
-                                                                                         {"Separator", "Z"},
-                                                                                         {"Other", "C"},
-                                                                                         {"Alphabetic", "Alphabetic"},
-                                                                                         {"White_Space", "White_Space"}}};
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 9> kLongNames = {
+      {{"Letter", "L"},
+       {"Mark", "M"},
+       {"Number", "N"},
+       {"Punctuation", "P"},
+       {"Symbol", "S"},
+       {"Separator", "Z"},
+       {"Other", "C"},
+       {"Alphabetic", "Alphabetic"},
+       {"White_Space", "White_Space"}}};
   for (const auto& [long_name, short_name] : kLongNames) {
     if (name == long_name) return std::string(short_name);
   }
@@ -156,8 +157,10 @@ class PatternTranslator {
     }
     if (At("(?")) {
       size_t end = i_ + 2;
-      while (end < pattern_.size() && (std::isalpha(static_cast<unsigned char>(pattern_[end])) || pattern_[end] == '-')) {
-        if (pattern_[end] != 'i' && pattern_[end] != 'x' && pattern_[end] != '-') return Refuse("an option other than i, x");
+      while (end < pattern_.size() &&
+             (std::isalpha(static_cast<unsigned char>(pattern_[end])) || pattern_[end] == '-')) {
+        if (pattern_[end] != 'i' && pattern_[end] != 'x' && pattern_[end] != '-')
+          return Refuse("an option other than i, x");
         ++end;
       }
       Copy(end - i_);

@@ -17,8 +17,8 @@
 namespace expertd {
 
 // PCRE2 spelling (options UTF, UCP, MULTILINE) of an Oniguruma pattern. Differences handled: \s, \w, \h and \u;
-// script names; ^ and $ match at every line. Errors: Unimplemented for nested or intersected character classes, (?m), and
-// quantifiers that the two read differently.
+// script names; ^ and $ match at every line. Errors: Unimplemented for nested or intersected character classes, (?m),
+// and quantifiers that the two read differently.
 absl::StatusOr<std::string> TranslateOnigurumaPattern(std::string_view pattern);
 
 // Immutable after compilation; thread-safe.

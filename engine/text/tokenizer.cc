@@ -24,9 +24,10 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& mode
     if (tokenizer.ok() || !absl::IsUnimplemented(tokenizer.status()) || !has_sentencepiece) return tokenizer;
   }
   if (has_sentencepiece) return LoadSentencePiece(model_dir);
-  if (FileExists(model_dir + "/vocab.json") && FileExists(model_dir + "/merges.txt")) return LoadVocabAndMerges(model_dir);
-  return absl::NotFoundError(
-      StrCat(model_dir, " has no tokenizer: neither tokenizer.json nor tokenizer.model nor vocab.json with merges.txt"));
+  if (FileExists(model_dir + "/vocab.json") && FileExists(model_dir + "/merges.txt"))
+    return LoadVocabAndMerges(model_dir);
+  return absl::NotFoundError(StrCat(
+      model_dir, " has no tokenizer: neither tokenizer.json nor tokenizer.model nor vocab.json with merges.txt"));
 }
 
 }  // namespace expertd

@@ -57,10 +57,12 @@ class Tokenizer {
   // Ids of `text`; empty text gives only what `add_special_tokens` adds. Time is O(n log n) in the length of the text,
   // whatever its content. Errors: InvalidArgument when `text` isn't UTF-8 (names the offset of the first wrong byte);
   // ResourceExhausted when the text is larger than 256 MiB.
-  virtual absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text, const EncodeOptions& options = {}) const = 0;
+  virtual absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text,
+                                                      const EncodeOptions& options = {}) const = 0;
 
   // Same ids as Encode, and where in `text` each of them comes from. Same errors.
-  virtual absl::StatusOr<Encoding> EncodeWithOffsets(std::string_view text, const EncodeOptions& options = {}) const = 0;
+  virtual absl::StatusOr<Encoding> EncodeWithOffsets(std::string_view text,
+                                                     const EncodeOptions& options = {}) const = 0;
 
   // The exact bytes that `id` contributes to decoded text, wherever it stands; not always whole UTF-8 characters. A
   // sentencepiece ▁ counts as a space (see strips_leading_space). Special tokens give their written form; whether they
@@ -102,8 +104,8 @@ class Tokenizer {
 };
 
 // Reads the tokenizer of a model folder: tokenizer.json, else tokenizer.model, else vocab.json with merges.txt (Qwen2's
-// pre-tokenizer and NFC); flags and added tokens of tokenizer_config.json, added_tokens.json and special_tokens_map.json
-// are laid over it. Executes nothing from the folder. Errors: NotFound when the folder has none of these;
+// pre-tokenizer and NFC, or GPT-2's, as tokenizer_class says). Flags and added tokens of tokenizer_config.json,
+// added_tokens.json and special_tokens_map.json are laid over it. Executes nothing from the folder. Errors: NotFound when the folder has none of these;
 // InvalidArgument for a damaged file; Unimplemented for a component this program doesn't know. Messages name the file.
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& model_dir);
 

@@ -60,7 +60,9 @@ absl::Status TokenTable::Apply(const TokenizerSettings& settings) {
     token.special = true;
     RETURN_IF_ERROR(SetAdded(token));
   }
-  const auto role = [this](const std::optional<std::string>& content) { return content ? FindId(*content) : std::nullopt; };
+  const auto role = [this](const std::optional<std::string>& content) {
+    return content ? FindId(*content) : std::nullopt;
+  };
   if (settings.bos) bos = role(settings.bos);
   if (settings.eos) eos = role(settings.eos);
   if (settings.unk) unk = role(settings.unk);

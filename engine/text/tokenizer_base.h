@@ -113,7 +113,7 @@ class TokenizerBase : public Tokenizer {
 
 // The two kinds of tokenizer. Errors: as LoadTokenizer.
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizerJson(const std::string& model_dir);       // tokenizer.json
-absl::StatusOr<std::unique_ptr<Tokenizer>> LoadVocabAndMerges(const std::string& model_dir);      // vocab.json, merges.txt
+absl::StatusOr<std::unique_ptr<Tokenizer>> LoadVocabAndMerges(const std::string& model_dir);  // vocab.json, merges.txt
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadSentencePiece(const std::string& model_dir);       // tokenizer.model
 
 }  // namespace expertd

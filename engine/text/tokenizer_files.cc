@@ -33,7 +33,8 @@ class VocabularyCollector {
       Member(parsed);
       return false;
     }
-    const bool is_own_bracket = depth == vocabulary_depth - 1 && (event == Event::object_start || event == Event::object_end);
+    const bool is_own_bracket =
+        depth == vocabulary_depth - 1 && (event == Event::object_start || event == Event::object_end);
     if (!is_own_bracket) Fail("the vocabulary is not an object of ids");
     if (event == Event::object_end) is_done_ = true;
     return true;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Records what the reference packages answer, for tests/unit/text/tokenizer_golden_test.cc and tokenizer_stages_test.cc.
+"""Records what the reference packages answer, for tests/unit/text/tokenizer_golden_test.cc.
 
 Trains small tokenizers on text of our own and writes, beside this file:
   texts.json            the texts, shared by all tokenizers
@@ -27,7 +27,8 @@ import texts
 HERE = os.path.dirname(os.path.abspath(__file__))
 NUM_TEXTS = 2200
 NUM_FULL = 60
-QWEN2 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+QWEN2 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+         r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 DEEPSEEK = [r"\p{N}{1,3}", "[一-龥\u3040-ゟ゠-ヿ]+",
             r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
             r"""| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""]
@@ -57,7 +58,8 @@ def make_qwen():
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(QWEN2), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+        [pre_tokenizers.Split(Regex(QWEN2), "isolated"),
+         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     train_bpe(tokenizer, 1000, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
@@ -93,7 +95,7 @@ def make_llama():
     train_bpe(tokenizer, 1300, special_tokens=special + [f"<0x{byte:02X}>" for byte in range(256)])
     value = json.loads(tokenizer.to_str())
     value["pre_tokenizer"] = None
-    value["added_tokens"] = [dict(token, special=True) for token in value["added_tokens"] if token["content"] in special]
+    value["added_tokens"] = [token for token in value["added_tokens"] if token["content"] in special]
     tokenizer = Tokenizer.from_str(json.dumps(value))
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
@@ -112,7 +114,8 @@ def make_sentencepiece(folder, **options):
             rules = os.path.join(temporary, "rules.tsv")
             with open(rules, "w", encoding="utf-8") as file:
                 for source, target in options.pop("rules"):
-                    file.write("{}\t{}\n".format(*(" ".join(f"{ord(c):X}" for c in part) for part in (source, target))))
+                    codes = [" ".join(f"{ord(c):X}" for c in part) for part in (source, target)]
+                    file.write("\t".join(codes) + "\n")
             options["normalization_rule_tsv"] = rules
         prefix = os.path.join(temporary, "model")
         sentencepiece.SentencePieceTrainer.train(input=corpus, model_prefix=prefix, minloglevel=2, num_threads=1,
@@ -151,7 +154,8 @@ class SentencePieceReference:
         self.model = sentencepiece.SentencePieceProcessor(model_file=os.path.join(folder, "tokenizer.model"))
         with open(os.path.join(folder, "tokenizer_config.json"), encoding="utf-8") as file:
             config = json.load(file)
-        self.added = {token["content"]: (int(id), token["special"]) for id, token in config["added_tokens_decoder"].items()}
+        self.added = {token["content"]: (int(id), token["special"])
+                      for id, token in config["added_tokens_decoder"].items()}
         self.texts = {id: (content, special) for content, (id, special) in self.added.items()}
         self.add_bos = config["add_bos_token"]
 
@@ -223,10 +227,13 @@ def stage_list():
     parts += [split(Regex(pattern), "isolated") for pattern in (
         QWEN2, *DEEPSEEK, r"\s+$", r"^\S+", r"\w+|[^\w\s]+", r"(?=\p{Lu})", r"(?<=\p{N})(?=(?:\p{N}{3})+(?!\p{N}))",
         r"[^\S\n]+", r"\p{Han}+|\p{Hiragana}+", r"[\p{L}\p{M}]+", r".", r"\h+", r"(?i:straße|k|s)")]
-    parts += [pre_tokenizers.ByteLevel(add_prefix_space=space, use_regex=regex) for space in (False, True) for regex in (False, True)]
-    parts += [pre_tokenizers.Metaspace(prepend_scheme=scheme, split=cut) for scheme in ("always", "first", "never") for cut in (False, True)]
+    parts += [pre_tokenizers.ByteLevel(add_prefix_space=space, use_regex=regex)
+              for space in (False, True) for regex in (False, True)]
+    parts += [pre_tokenizers.Metaspace(prepend_scheme=scheme, split=cut)
+              for scheme in ("always", "first", "never") for cut in (False, True)]
     parts += [pre_tokenizers.Digits(True), pre_tokenizers.Digits(False), pre_tokenizers.Whitespace(),
-              pre_tokenizers.WhitespaceSplit(), pre_tokenizers.BertPreTokenizer(), pre_tokenizers.CharDelimiterSplit("."),
+              pre_tokenizers.WhitespaceSplit(), pre_tokenizers.BertPreTokenizer(),
+              pre_tokenizers.CharDelimiterSplit("."),
               pre_tokenizers.Sequence([pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(add_prefix_space=False)])]
     parts += [pre_tokenizers.Punctuation(behavior) for behavior in behaviors]
     return parts
@@ -235,7 +242,8 @@ def stage_list():
 def normalizer_list():
     return [normalizers.NFC(), normalizers.NFD(), normalizers.NFKC(), normalizers.NFKD(), normalizers.Lowercase(),
             normalizers.Strip(), normalizers.Prepend("▁"), normalizers.Replace(" ", "▁"),
-            normalizers.Replace(Regex(r"\s+"), " "), normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])]
+            normalizers.Replace(Regex(r"\s+"), " "),
+            normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])]
 
 
 def json_of(kind, part):
@@ -268,7 +276,8 @@ def make_tokenizers():
         write_json(os.path.join(HERE, name, "tokenizer.json"), value)
     symbols = dict(unk_id=0, bos_id=1, eos_id=2, pad_id=-1)
     make_sentencepiece(os.path.join(HERE, "unigram"), model_type="unigram", vocab_size=900, character_coverage=0.995,
-                       rules=[("：", ":"), ("，", ","), ("\u3000", " "), ("ﬁ", "fi"), ("e\u0301", "é"), ("①", "1"), ("\t", " ")],
+                       rules=[("：", ":"), ("，", ","), ("\u3000", " "), ("ﬁ", "fi"), ("e\u0301", "é"), ("①", "1"),
+                              ("\t", " ")],
                        user_defined_symbols=["<sep>", "▃"], **symbols)
     make_sentencepiece(os.path.join(HERE, "spm_bpe"), model_type="bpe", vocab_size=1000, character_coverage=0.98,
                        byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False,
@@ -287,7 +296,8 @@ def make_tokenizers():
 def main():
     names = ["qwen", "deepseek", "llama_json", "unigram", "spm_bpe"]
     if len(sys.argv) == 3:
-        print(json.dumps(answers(reference_of(os.path.join(HERE, sys.argv[1])), json.loads(sys.argv[2])), ensure_ascii=False))
+        reference = reference_of(os.path.join(HERE, sys.argv[1]))
+        print(json.dumps(answers(reference, json.loads(sys.argv[2])), ensure_ascii=False))
         return
     make_tokenizers()
     all_texts = texts.make_texts(NUM_TEXTS, seed=11, added_tokens=ADDED)

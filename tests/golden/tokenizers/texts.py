@@ -1,12 +1,15 @@
-"""Texts in many scripts, made from word lists by a fixed generator: what the tokenizers are trained on and tested with."""
+"""Texts in many scripts, made from word lists by a fixed generator; tokenizers are trained on and tested with them."""
 
 import random
 import unicodedata
 
 WORDS = {
-    "latin": "the of and to in model expert token router layer weight batch request answer stream memory cache server "
-             "quick brown fox jumps over lazy dog hello world Hello World HELLO I'm you're it's we'll they've I'd don't "
-             "can't He'S SHE'LL naïve café résumé Zürich Straße façade coöperate señor Ångström žluťoučký kůň pójdźże "
+    "latin": "the of and to in model expert token router layer weight batch request answer stream memory cache "
+             "server "
+             "quick brown fox jumps over lazy dog hello world Hello World HELLO I'm you're it's we'll they've I'd "
+             "don't "
+             "can't He'S SHE'LL naïve café résumé Zürich Straße façade coöperate señor Ångström žluťoučký kůň "
+             "pójdźże "
              "kiń tę chmurność İstanbul ığdır ŞİŞLİ ſein fuſe 'ſ Kelvin ﬁne ﬂow ŉ ǅ ß ẞ œuvre æther",
     "cyrillic": "привет мир быстрая коричневая лиса прыгает через ленивую собаку Москва ёлка йод съёмка Київ їжак "
                 "ґанок ў модель слой память запрос ответ",
@@ -22,17 +25,23 @@ WORDS = {
     "indic": "வணக்கம் உலகம் কেমন আছো বাংলা কো ొ తెలుగు മലയാളം ਪੰਜਾਬੀ ગુજરાતી සිංහල ဗမာ ខ្មែរ ລາວ བོད",
     "other": "ქართული հայերեն አማርኛ ᏣᎳᎩ ᚠᚢᚦᚨᚱᚲ ⴰⵎⴰⵣⵉⵖ 𝔘𝔫𝔦𝔠𝔬𝔡𝔢 𝟘𝟙𝟚 ⅷ Ⅷ ½ ² ₃ ①",
     "emoji": "😀 👍🏽 👨‍👩‍👧‍👦 🏳️‍🌈 🇩🇪 🇨🇳🇺🇸 ❤️ ☃ 🧑‍💻 1️⃣ ⛄ 🫠",
-    "digits": "0 1 42 123 1234 12345 1234567890 3.14159 1,000,000 2024-05-17 12:34:56 0xDEADBEEF 1e-10 +1-800 50% １２３ 四十二",
-    "code": "int main() { return 0; } def f(x): self.__init__(**kwargs) => lambda x: x+1 std::vector<int> a[i] != b && c || "
-            "!d \"str\" 'c' `ls -la` $HOME #include // comment /* x */ <div class=\"a\"> </div> {{ x }} {% if %} \\n \\t "
+    "digits": "0 1 42 123 1234 12345 1234567890 3.14159 1,000,000 2024-05-17 12:34:56 0xDEADBEEF 1e-10 +1-800 50% "
+              "１２３ 四十二",
+    "code": "int main() { return 0; } def f(x): self.__init__(**kwargs) => lambda x: x+1 std::vector<int> a[i] != "
+            "b && c || "
+            "!d \"str\" 'c' `ls -la` $HOME #include // comment /* x */ <div class=\"a\"> </div> {{ x }} {% if %} "
+            "\\n \\t "
             "foo_bar fooBar FOO_BAR x86_64 utf-8 a->b ?. ... ;;; ==== ---- **** ((( )))",
-    "punctuation": ". , ; : ! ? … — – ‐ « » “ ” ‘ ’ „ ‚ ¿ ¡ 。 ， 、 ； ： ？ ！ 「」 『』 （） 【】 《》 ・ ～ ｡ ､ € £ ¥ ₿ © ® ™ ° § ¶ † ‡ • ± × ÷ ≠ ≤ ∞ ∑ √",
+    "punctuation": ". , ; : ! ? … — – ‐ « » “ ” ‘ ’ „ ‚ ¿ ¡ 。 ， 、 ； ： ？ ！ 「」 『』 （） 【】 《》 ・ ～ ｡ ､ € £ ¥ ₿ © ® ™ ° "
+                   "§ ¶ † ‡ • ± × ÷ ≠ ≤ ∞ ∑ √",
     "marks": "é e\u0301 o\u0302\u0301 a\u0328\u0301 q\u0307\u0323 q\u0323\u0307 \u0301 x\u0338 =\u0338 A\u030a "
-             "\u212b \u2126 \u1100\u1161\u11a8 \uac00\u11a8 \u0915\u093c \u09c7\u09be \u0b47\u0b57 \u3099 か\u3099 ハ\u309a \ufb1d \u2adc \U0001d15e \u0344",
-    "controls": "\x00 \x01 \x07 \x08 \x1b[0m \x7f \x85 \u200b \u200c \u200d \u200e \u2060 \ufeff \u00ad \ufffd \U000e0001 \ue000 \U0010ffff \ufffe",
+             "\u212b \u2126 \u1100\u1161\u11a8 \uac00\u11a8 \u0915\u093c \u09c7\u09be \u0b47\u0b57 \u3099 か\u3099 "
+             "ハ\u309a \ufb1d \u2adc \U0001d15e \u0344",
+    "controls": "\x00 \x01 \x07 \x08 \x1b[0m \x7f \x85 \u200b \u200c \u200d \u200e \u2060 \ufeff \u00ad \ufffd "
+                "\U000e0001 \ue000 \U0010ffff \ufffe",
 }
-SPACES = [" ", "  ", "   ", "\n", "\n\n", " \n", "\n ", "\r\n", "\r", "\t", "\t\t", " \t ", "\u00a0", "\u3000", "\u2003",
-          "\u2028", "\u202f", "\u1680", "\u180e", "\v", "\f", " \n \n  ", "      "]
+SPACES = [" ", "  ", "   ", "\n", "\n\n", " \n", "\n ", "\r\n", "\r", "\t", "\t\t", " \t ", "\u00a0", "\u3000",
+          "\u2003", "\u2028", "\u202f", "\u1680", "\u180e", "\v", "\f", " \n \n  ", "      "]
 LISTS = {name: text.split(" ") for name, text in WORDS.items()}
 
 
@@ -48,9 +57,11 @@ def make_texts(num_texts, seed, added_tokens=()):
     """`num_texts` different texts; some contain the added tokens, whole, cut, or run together with words."""
     generator = random.Random(seed)
     all_names = sorted(LISTS)
-    texts = dict.fromkeys(["", " ", "a", "\n", "  ", "ſ", "İ", "e\u0301", "'S", "don'ſ", "a" * 300, " " * 70 + "x", "é" * 90])
+    texts = dict.fromkeys(["", " ", "a", "\n", "  ", "ſ", "İ", "e\u0301", "'S", "don'ſ", "a" * 300, " " * 70 + "x",
+                           "é" * 90])
     for token in added_tokens:
-        texts.update(dict.fromkeys([token, token[:-1], " " + token + " x", token + token, "a" + token + "b", token[1:]]))
+        texts.update(dict.fromkeys([token, token[:-1], " " + token + " x", token + token, "a" + token + "b",
+                                    token[1:]]))
     while len(texts) < num_texts:
         kind = generator.random()
         if kind < 0.45:
@@ -81,7 +92,8 @@ def random_code_point(generator):
 
 
 def is_settled(character):
-    """Assigned since Unicode 3.2: the packages carry tables of different versions, which differ on newer characters."""
+    """Assigned since Unicode 3.2: the packages carry tables of different versions, which differ on newer "
+    "characters."""
     return unicodedata.ucd_3_2_0.category(character) not in ("Cn", "Cs")
 
 

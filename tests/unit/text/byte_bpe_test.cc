@@ -111,7 +111,8 @@ TEST(ByteBpeTest, AddsWhatTheTemplateSaysAndWhatTheConfigOverrules) {
   Json json = SmallTokenizer();
   json["post_processor"] = Json::parse(R"({"type": "Sequence", "processors": [
       {"type": "ByteLevel"},
-      {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<end>", "type_id": 0}}, {"Sequence": {"id": "A"}}],
+      {"type": "TemplateProcessing",
+       "single": [{"SpecialToken": {"id": "<end>", "type_id": 0}}, {"Sequence": {"id": "A"}}],
        "special_tokens": {"<end>": {"id": "<end>", "ids": [10], "tokens": ["<end>"]}}}]})");
   const auto plain = *Load(json);
   const auto overruled = *Load(json, R"({"bos_token": "<end>", "eos_token": {"content": "<end>"},
@@ -140,8 +141,10 @@ TEST(ByteBpeTest, TakesFlagsAndFurtherTokensFromTheConfig) {
 
 TEST(ByteBpeTest, MatchesTheLongestAddedTokenFirst) {
   Json json = SmallTokenizer();
-  json["added_tokens"].push_back(Json::parse(R"({"id": 12, "content": "<end>.", "special": true, "normalized": false})"));
-  json["added_tokens"].push_back(Json::parse(R"({"id": 13, "content": "low", "single_word": true, "normalized": false})"));
+  json["added_tokens"].push_back(
+      Json::parse(R"({"id": 12, "content": "<end>.", "special": true, "normalized": false})"));
+  json["added_tokens"].push_back(
+      Json::parse(R"({"id": 13, "content": "low", "single_word": true, "normalized": false})"));
   const auto tokenizer = *Load(json);
 
   EXPECT_THAT(Encode(*tokenizer, "<end>.<end>"), ElementsAre(12, 10));
@@ -328,7 +331,9 @@ TEST(ByteBpeTest, NamesTheLineOfADamagedMergesFile) {
 
 TEST(ByteBpeTest, RefusesOtherClassesWithoutATokenizerJson) {
   TemporaryFolder folder;
-  folder.Write("vocab.json", R"({"h": 0})").Write("merges.txt", "").Write("tokenizer_config.json", R"({"tokenizer_class": "CLIPTokenizer"})");
+  folder.Write("vocab.json", R"({"h": 0})")
+      .Write("merges.txt", "")
+      .Write("tokenizer_config.json", R"({"tokenizer_class": "CLIPTokenizer"})");
 
   const absl::Status status = LoadTokenizer(folder.path()).status();
 
@@ -378,10 +383,11 @@ TEST(BpeModelTest, MergesLongPiecesAsTheDefinitionSays) {
     }
     return parts;
   };
-  const BpeModel::Merges merges = {{"a", "b"}, {"c", "a"}, {"ab", "ab"}, {"b", "c"}, {"ab", "c"}, {"ca", "bc"}, {"b", "b"},
-                                   {"abab", "ab"}, {"a", "a"}, {"aa", "a"}, {"c", "c"}, {"cc", "cc"}};
+  const BpeModel::Merges merges = {{"a", "b"}, {"c", "a"},     {"ab", "ab"}, {"b", "c"},  {"ab", "c"}, {"ca", "bc"},
+                                   {"b", "b"}, {"abab", "ab"}, {"a", "a"},   {"aa", "a"}, {"c", "c"},  {"cc", "cc"}};
   BpeModel::Vocabulary vocabulary = {{"a", 0}, {"b", 1}, {"c", 2}};
-  for (const auto& [left, right] : merges) vocabulary.emplace_back(left + right, static_cast<TokenId>(vocabulary.size()));
+  for (const auto& [left, right] : merges)
+    vocabulary.emplace_back(left + right, static_cast<TokenId>(vocabulary.size()));
   const BpeModel model = *BpeModel::Create(vocabulary, merges, {.is_byte_level = true});
   const BpeModel::ScratchPtr scratch = BpeModel::MakeScratch();
   std::mt19937 random(3);
@@ -419,7 +425,8 @@ TEST(TextRegexTest, TranslatesWhatTheTwoLibrariesReadDifferently) {
   EXPECT_EQ(*TranslateOnigurumaPattern(R"(\h\\s[\h\-\]x])"), R"([0-9A-Fa-f]\\s[0-9A-Fa-f\-\]x])");
   EXPECT_EQ(*TranslateOnigurumaPattern(R"([\u3000-\u30fF]\\u)"), R"([\x{3000}-\x{30fF}]\\u)");
   EXPECT_EQ(*TranslateOnigurumaPattern(R"((?i:'s)(?=a)(?<n>b)\x{41})"), R"((?i:'s)(?=a)(?<n>b)\x{41})");
-  for (const std::string_view pattern : {"[a[bc]]", "[a&&b]", "(?m:a)", "a{,3}", "a{1,3}+", R"([\W])", R"(\p{L)", "[[:alpha", R"(\u12)"}) {
+  for (const std::string_view pattern :
+       {"[a[bc]]", "[a&&b]", "(?m:a)", "a{,3}", "a{1,3}+", R"([\W])", R"(\p{L)", "[[:alpha", R"(\u12)"}) {
     EXPECT_EQ(TranslateOnigurumaPattern(pattern).status().code(), absl::StatusCode::kUnimplemented) << pattern;
   }
 }
@@ -439,7 +446,8 @@ TEST(TextRegexTest, AMatchWithoutEndIsAnErrorAndNotAHang) {
   const TextRegex regex = *TextRegex::Compile("(a+)+(a+)+(a+)+c");
   std::vector<ByteRange> matches;
 
-  const absl::Status status = TextRegex::Searcher(regex).FindAll(std::string(5000, 'a') + "cb" + std::string(60, 'a') + "b", &matches);
+  const absl::Status status =
+      TextRegex::Searcher(regex).FindAll(std::string(5000, 'a') + "cb" + std::string(60, 'a') + "b", &matches);
 
   EXPECT_TRUE(status.ok() || status.code() == absl::StatusCode::kResourceExhausted) << status;
 }
@@ -457,8 +465,9 @@ TEST(ByteBpeTest, LongTextsOfEveryShapeTakeLinearTime) {
   constexpr size_t kNumBytes = 300'000;
   const auto start = std::chrono::steady_clock::now();
 
-  for (const std::string_view unit : {"a", "word", "expert", " ", " \n", "\n", "!", "7", "你", "e\u0301\u0323", "'", "<|im_start|>",
-                                      "<|im_star", "\u1100\u1161", "👨‍👩‍👧‍👦", "<mask> "}) {
+  for (const std::string_view unit :
+       {"a", "word", "expert", " ", " \n", "\n", "!", "7", "你", "e\u0301\u0323", "'", "<|im_start|>", "<|im_star",
+        "\u1100\u1161", "👨‍👩‍👧‍👦", "<mask> "}) {
     const std::string text = repeat(unit, kNumBytes) + "x";
     for (const Tokenizer* tokenizer : {qwen.get(), deepseek.get(), llama.get()}) {
       EXPECT_FALSE(Encode(*tokenizer, text).empty());

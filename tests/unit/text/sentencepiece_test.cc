@@ -40,13 +40,15 @@ std::vector<TokenId> Encode(const Tokenizer& tokenizer, std::string_view text, c
 
 std::vector<std::string> Pieces(const Tokenizer& tokenizer, std::string_view text) {
   std::vector<std::string> pieces;
-  for (const TokenId id : Encode(tokenizer, text, {.add_special_tokens = false})) pieces.emplace_back(tokenizer.TokenText(id));
+  for (const TokenId id : Encode(tokenizer, text, {.add_special_tokens = false}))
+    pieces.emplace_back(tokenizer.TokenText(id));
   return pieces;
 }
 
 // A field of bytes in protobuf's wire format; sizes below 128.
 std::string Field(int number, std::string_view bytes) {
-  return StrCat(std::string(1, static_cast<char>(number << 3 | 2)), std::string(1, static_cast<char>(bytes.size())), bytes);
+  return StrCat(std::string(1, static_cast<char>(number << 3 | 2)), std::string(1, static_cast<char>(bytes.size())),
+                bytes);
 }
 std::string Varint(int number, int value) {
   return {static_cast<char>(number << 3), static_cast<char>(value)};
@@ -144,7 +146,8 @@ TEST(SentencePieceTest, RandomDamageIsAStatusOrAWorkingTokenizer) {
     std::string model = round % 2 == 0 ? UnigramModel() : BpeModelFile();
     // Specs and the normalization table stand at the end: half of the damage goes there.
     const size_t begin = round % 4 < 2 ? 0 : model.size() - 1500;
-    for (uint32_t i = 0; i <= random() % 4; ++i) model[begin + random() % (model.size() - begin)] = static_cast<char>(random());
+    for (uint32_t i = 0; i <= random() % 4; ++i)
+      model[begin + random() % (model.size() - begin)] = static_cast<char>(random());
     const auto tokenizer = Load(model);
     num_refused += !tokenizer.ok();
     if (!tokenizer.ok()) continue;
@@ -210,7 +213,9 @@ TEST(SentencePieceModelTest, RefusesANormalizationTableThatLeadsOutside) {
   // One block of 256 units, all leading to themselves, and one replacement.
   std::string table = std::string("\0\x04\0\0", 4) + std::string(1024, '\0') + std::string("x\0", 2);
   const auto model_with = [](const std::string& charsmap) {
-    const auto size = [](size_t n) { return std::string{static_cast<char>(0x80 | (n & 0x7F)), static_cast<char>(n >> 7)}; };
+    const auto size = [](size_t n) {
+      return std::string{static_cast<char>(0x80 | (n & 0x7F)), static_cast<char>(n >> 7)};
+    };
     const std::string spec = "\x12" + size(charsmap.size()) + charsmap;
     return Piece("<unk>", 2) + "\x1A" + size(spec.size()) + spec;
   };
@@ -221,7 +226,7 @@ TEST(SentencePieceModelTest, RefusesANormalizationTableThatLeadsOutside) {
   };
 
   EXPECT_TRUE(ParseSentencePieceModel(model_with(table)).ok());
-  EXPECT_TRUE(with_unit(3, 0x80000001u).ok());                             // a leaf: the second byte of the replacements
+  EXPECT_TRUE(with_unit(3, 0x80000001u).ok());  // a leaf: the second byte of the replacements
   EXPECT_FALSE(with_unit(3, 0x80000002u).ok());                            // behind them
   EXPECT_FALSE(with_unit(3, 256u << 10).ok());                             // children in the next block
   EXPECT_FALSE(with_unit(3, 1u << 10 | 1u << 9).ok());                     // the same, in units of 256

@@ -43,7 +43,8 @@ Outcome FeedByDefinition(const std::vector<std::string>& stops, const std::strin
     int longest = -1;
     for (size_t i = 0; i < stops.size(); ++i) {
       const bool ends_here = text.substr(0, end).ends_with(stops[i]);
-      if (ends_here && (longest < 0 || stops[i].size() > stops[static_cast<size_t>(longest)].size())) longest = static_cast<int>(i);
+      if (ends_here && (longest < 0 || stops[i].size() > stops[static_cast<size_t>(longest)].size()))
+        longest = static_cast<int>(i);
     }
     if (longest >= 0) return {text.substr(0, end - stops[static_cast<size_t>(longest)].size()), longest};
   }
@@ -144,9 +145,11 @@ TEST(StopMatcherTest, AgreesWithTheDefinitionOnRandomTexts) {
 }
 
 TEST(StopMatcherTest, RefusesTooManyEmptyAndOverlongStopStrings) {
-  EXPECT_EQ(StopMatcher::Create(std::vector<std::string>(17, "x")).status().message(), "stop has 17 strings; at most 16");
+  EXPECT_EQ(StopMatcher::Create(std::vector<std::string>(17, "x")).status().message(),
+            "stop has 17 strings; at most 16");
   EXPECT_EQ(StopMatcher::Create({"a", ""}).status().message(), "stop[1] has 0 bytes; must be 1..1024");
-  EXPECT_EQ(StopMatcher::Create({std::string(1025, 'x')}).status().message(), "stop[0] has 1025 bytes; must be 1..1024");
+  EXPECT_EQ(StopMatcher::Create({std::string(1025, 'x')}).status().message(),
+            "stop[0] has 1025 bytes; must be 1..1024");
   EXPECT_TRUE(StopMatcher::Create(std::vector<std::string>(16, std::string(1024, 'x'))).ok());
 }
 

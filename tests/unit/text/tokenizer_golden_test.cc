@@ -102,8 +102,8 @@ TEST_P(GoldenTokenizerTest, AgreesOnIdsAndTextsOfEveryText) {
     digest.Add(shown), digest.Add("\xFF"), digest.Add(whole), digest.Add("\xFF");
 
     EXPECT_EQ(digest.Hex(), digests.substr(i * 16, 16))
-        << Json(Texts()[i]) << "\nids " << Json(ids) << "\nplain " << Json(plain) << "\nshown " << Json(shown) << "\nwhole "
-        << Json(whole);
+        << Json(Texts()[i]) << "\nids " << Json(ids) << "\nplain " << Json(plain) << "\nshown " << Json(shown)
+        << "\nwhole " << Json(whole);
   }
 }
 

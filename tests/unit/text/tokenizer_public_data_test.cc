@@ -52,9 +52,8 @@ TEST_P(PublicVectorsTest, ReproducesEveryVector) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Vocabularies, PublicVectorsTest, ::testing::Values("qwen2", "llama-spm"), [](const auto& info) {
-  return std::string(info.param).substr(0, 5);
-});
+INSTANTIATE_TEST_SUITE_P(Vocabularies, PublicVectorsTest, ::testing::Values("qwen2", "llama-spm"),
+                         [](const auto& info) { return std::string(info.param).substr(0, 5); });
 
 TEST(PublicQwen2Test, EncodesATurnOfChat) {
   const std::string folder = kData + "qwen2";
