@@ -5,6 +5,7 @@ messages.  `heldout_facts` and `heldout_arithmetic` list the prompts that
 training never shows; the generator consults the same rule.
 """
 
+import functools
 import hashlib
 import random
 
@@ -405,8 +406,10 @@ SYSTEM_LANG = {"en": ["Answer in English.", "Always answer in English.", "请用
 
 
 class Conversation:
-    def __init__(self, rng):
-        self.rng, self.messages, self.memory = rng, [], {}
+    """arithmetic: its weight among the kinds of turn."""
+
+    def __init__(self, rng, arithmetic=42):
+        self.rng, self.messages, self.memory, self.arithmetic_weight = rng, [], {}, arithmetic
         self.last, self.last_lang = None, None  # what a follow-up can refer to
         self.reply_lang = None
         draw = rng.random()
@@ -419,7 +422,10 @@ class Conversation:
 
     def add(self, user, assistant, last=None, last_lang=None, lang=None, affixes=True):
         lang = lang or self.lang
-        self.messages.append({"role": "user", "content": roughen(self.rng, user, lang, affixes)})
+        text = roughen(self.rng, user, lang, affixes)
+        if text.strip() in held_out_prompts():
+            text = user  # The affix has made a held-out prompt of it.
+        self.messages.append({"role": "user", "content": text})
         self.messages.append({"role": "assistant", "content": assistant})
         self.last, self.last_lang = last, last_lang or self.reply_lang or lang
 
@@ -427,7 +433,7 @@ class Conversation:
         rng = self.rng
         if rng.random() < 0.08:
             self.lang = rng.choice(LANGS)
-        options = [(self.fact, 36), (self.arithmetic, 42), (self.story, 9), (self.smalltalk, 13), (self.remember, 5),
+        options = [(self.fact, 36), (self.arithmetic, self.arithmetic_weight), (self.story, 9), (self.smalltalk, 13), (self.remember, 5),
                    (self.recall, 5), (self.unknown, 7)]
         if self.last and self.last[0] == "fact" and self.last[1].follow:
             options.append((self.fact_follow, 40))
@@ -549,8 +555,8 @@ class Conversation:
             self.add(ask, text, ("story", told), other, affixes=False)
 
 
-def conversation(rng, num_turns=None):
-    c = Conversation(rng)
+def conversation(rng, num_turns=None, **kinds):
+    c = Conversation(rng, **kinds)
     for _ in range(num_turns or rng.choices((1, 2, 3, 4, 5), (30, 26, 20, 14, 10))[0]):
         c.turn()
     return c.messages
@@ -574,6 +580,12 @@ def heldout_arithmetic(lang):
                     for ask in arithmetic_wordings(lang, kind, a, op, b)[1]:
                         out.append((arithmetic_prompt(ask, lang, a, op, b), arithmetic_answer(kind, lang, a, op, b)))
     return out
+
+
+@functools.cache
+def held_out_prompts():
+    pools = [pool(lang) for lang in LANGS for pool in (heldout_facts, heldout_arithmetic, heldout_smalltalk)]
+    return frozenset(prompt for pool in pools for prompt, _ in pool) | {prompt for prompt, _ in UNKNOWN_NEW}
 
 
 def heldout_smalltalk(lang):

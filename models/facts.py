@@ -95,7 +95,7 @@ FAMILIES = [
                "Do you know which country {e} is the capital of?"],
         "zh": ["{e}是哪个国家的首都？", "{e}是哪国的首都？", "哪个国家的首都是{e}？", "{e}是什么国家的首都？",
                "你知道{e}是哪个国家的首都吗？", "请问哪国的首都是{e}？"]},
-        {"en": ["Which country is {e} the capital of?"], "zh": ["请告诉我，{e}是哪个国家的首都？"]},
+        {"en": ["Which country is {e} the capital of?"], "zh": ["{e}这座城市是哪个国家的首都？"]},
         {"en": "{e} is the capital of {v}.", "zh": "{e}是{v}的首都。"},
         [(r[2], r[3], r[0], r[1]) for r in COUNTRIES], FOLLOW),
     Family("continent", {
@@ -550,7 +550,7 @@ e In which language is expertd written?; What language is expertd written in?; W
 z expertd是用什么语言写的？; expertd用什么编程语言？; expertd是用什么写的？; expertd使用哪种编程语言？; expertd是什么语言写的？; 你知道expertd是用什么写的吗？
 # expertd_gpu | expertd does not need a GPU. | expertd不需要显卡。
 e Does expertd need a GPU?; Do I need a GPU for expertd?; Is a GPU needed to run expertd?; Must I have a GPU to use expertd?; Can expertd run without a GPU?; Do you know if expertd needs a GPU?
-z expertd需要显卡吗？; 用expertd需要显卡吗？; 运行expertd要不要显卡？; 没有显卡能用expertd吗？; expertd要用显卡吗？; 请问expertd需要显卡吗？
+z expertd需要显卡吗？; 用expertd需要显卡吗？; 运行expertd要不要显卡？; 没有显卡能用expertd吗？; expertd要用显卡吗？; expertd需不需要显卡？
 # moe | A mixture-of-experts model has many small experts and uses only a few of them for each token. | 混合专家模型有许多小专家，每个词元只使用其中几个。
 e What is a mixture-of-experts model?; What is a mixture of experts?; Explain mixture of experts.; What does mixture of experts mean?; What is an MoE model?; Tell me what a mixture-of-experts model is.
 z 什么是混合专家模型？; 混合专家模型是什么？; 解释一下混合专家模型。; 混合专家是什么意思？; 介绍一下混合专家模型。; 你知道什么是混合专家模型吗？

@@ -182,16 +182,18 @@ def to_batch(packed, length):
     return ids, mask[:, None], torch.tensor(keep), torch.tensor(targets), torch.tensor(weights)
 
 
-def batches(encode, seed, batch_tokens, lengths=(128, 256, 1024), long_every=16):
+def batches(encode, seed, batch_tokens, stage, lengths=(128, 256, 1024), long_every=16):
     """Endless batches of rows of one of the lengths, a conversation going into
     the shortest that holds it.  One batch in about long_every has conversations
-    of many turns, so that far positions are trained too."""
+    of many turns, so that far positions are trained too.  stage() says how far
+    training is, 0 to 1: sums are learned last, so its second half has more."""
     rng = random.Random(seed)
     while True:
         samples = {length: [] for length in lengths}
+        arithmetic = 42 if stage() < 0.5 else 110
         num_tokens = 0
         while num_tokens < 60 * batch_tokens:
-            sample = encode(data.conversation(rng))
+            sample = encode(data.conversation(rng, arithmetic=arithmetic))
             num_tokens += len(sample[0])
             for length in lengths:
                 if len(sample[0]) <= length:
@@ -266,7 +268,9 @@ def train(args):
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     start = time.time()
-    tokenizer = train_tokenizer()
+    state_file = Path(args.state) if args.state else None
+    state = torch.load(state_file) if state_file and state_file.exists() else None
+    tokenizer = Tokenizer.from_str(state["tokenizer"]) if state else train_tokenizer()
     encode = Encoder(tokenizer)
     model = Qwen3Moe(CONFIG)
     num_parameters = sum(p.numel() for p in model.parameters())
@@ -275,14 +279,13 @@ def train(args):
               {"params": [p for p in model.parameters() if p.dim() == 1], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98), eps=1e-9, fused=True)
     first, tokens, recent = 1, 0, collections.deque(maxlen=50)
-    state_file = Path(args.state) if args.state else None
-    if state_file and state_file.exists():
-        state = torch.load(state_file)
+    if state:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         first, tokens, start = state["step"] + 1, state["tokens"], start - state["seconds"]
     # A resumed run goes on with fresh conversations, not with those it has seen.
-    source = batches(encode, args.seed + first, args.batch_tokens)
+    step = first
+    source = batches(encode, args.seed + first, args.batch_tokens, lambda: step / args.steps)
     rng = random.Random(args.seed - 1)
     for step in range(first, args.steps + 1):
         lr = args.lr * learning_rate_share(step, args.steps, args.warmup)
@@ -305,7 +308,7 @@ def train(args):
                 save(model, tokenizer, Path(args.out))
                 if state_file:
                     torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "tokens": tokens,
-                                "seconds": time.time() - start}, state_file)
+                                "tokenizer": tokenizer.to_str(), "seconds": time.time() - start}, state_file)
             print(json.dumps(line), flush=True)
     print(f"trained in {(time.time() - start) / 60:.1f} minutes", flush=True)
 
