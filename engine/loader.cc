@@ -157,8 +157,8 @@ absl::StatusOr<MemoryPlan> PlanMemory(const EngineConfig& config, const ModelCon
                                  config.memory_utilization, " for the KV cache: ", blocks, " blocks of ",
                                  config.block_size, " tokens (", Gibibytes(blocks * plan.kv_block_bytes), ")");
   if (blocks < 1 || (config.num_kv_blocks > 0 && blocks * plan.kv_block_bytes > std::max<int64_t>(left, 0))) {
-    return absl::FailedPreconditionError(
-        StrCat("the model does not fit: ", sum, "; lower --max-num-batched-tokens or --num-kv-blocks, or give more memory"));
+    return absl::FailedPreconditionError(StrCat(
+        "the model does not fit: ", sum, "; lower --max-num-batched-tokens or --num-kv-blocks, or give more memory"));
   }
   if (blocks < blocks_per_sequence) {
     const int64_t fits = blocks * config.block_size;

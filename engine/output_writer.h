@@ -1,5 +1,5 @@
-// OutputWriter: committed tokens of one request to text, stop strings, log-probabilities and events on its stream. Owned
-// by the engine thread; one per live request.
+// OutputWriter: committed tokens of one request to text, stop strings, log-probabilities and events on its stream.
+// Owned by the engine thread; one per live request.
 #pragma once
 
 #include <memory>

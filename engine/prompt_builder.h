@@ -40,8 +40,8 @@ class PromptBuilder {
   // Unimplemented UNSUPPORTED_FEATURE (text without a tokenizer, chat without a template).
   absl::StatusOr<BuiltPrompt> Build(const Request& request) const;
 
-  // The prompt of a conversation. Special tokens written out inside the caller's own text (`<|im_end|>` typed by a user)
-  // become ordinary text: they cannot end a turn or open another role.
+  // The prompt of a conversation. Special tokens written out inside the caller's own text (`<|im_end|>` typed by a
+  // user) become ordinary text: they cannot end a turn or open another role.
   absl::StatusOr<RenderedChat> RenderChat(const ChatInput& chat) const;
 
  private:

@@ -40,10 +40,12 @@ Buckets StageSeconds() {
   return edges;
 }
 
-constexpr const char* kStages[] = {"validate", "template", "tokenize", "queue", "prefill", "decode", "detokenize", "write"};
-constexpr const char* kFinishReasons[] = {"stop", "length", "time_limit", "no_valid_token", "cancelled", "deadline", "error"};
-constexpr const char* kRejectReasons[] = {"queue_full",      "queue_tokens_full", "deadline_unmeetable", "queue_timeout",
-                                          "draining",        "invalid",           "unauthenticated",     "too_many_calls"};
+constexpr const char* kStages[] = {"validate", "template", "tokenize",   "queue",
+                                   "prefill",  "decode",   "detokenize", "write"};
+constexpr const char* kFinishReasons[] = {"stop",      "length",   "time_limit", "no_valid_token",
+                                          "cancelled", "deadline", "error"};
+constexpr const char* kRejectReasons[] = {"queue_full", "queue_tokens_full", "deadline_unmeetable", "queue_timeout",
+                                          "draining",   "invalid",           "unauthenticated",     "too_many_calls"};
 constexpr std::array<std::pair<absl::StatusCode, const char*>, 17> kCodes = {{
     {absl::StatusCode::kOk, "OK"},
     {absl::StatusCode::kCancelled, "CANCELLED"},
@@ -139,20 +141,23 @@ struct VllmSeries {
       : running(make.AddGauge("vllm:num_requests_running", "Sequences being computed.")),
         waiting(make.AddGauge("vllm:num_requests_waiting", "Sequences waiting to be computed.")),
         kv_usage(make.AddGauge("vllm:kv_cache_usage_perc", "KV-cache usage, 1 means full.")),
-        prefix_queries(make.AddCounter("vllm:prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.")),
+        prefix_queries(
+            make.AddCounter("vllm:prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.")),
         prefix_hits(make.AddCounter("vllm:prefix_cache_hits_total", "Prompt tokens found in the prefix cache.")),
         preemptions(make.AddCounter("vllm:num_preemptions_total", "Sequences preempted.")),
         prompt_tokens(make.AddCounter("vllm:prompt_tokens_total", "Prompt tokens of finished requests.")),
         generation_tokens(make.AddCounter("vllm:generation_tokens_total", "Tokens generated.")),
-        first_token(make.AddHistogram("vllm:time_to_first_token_seconds", "Time to the first token.", kFirstTokenSeconds)),
-        inter_token(make.AddHistogram("vllm:inter_token_latency_seconds", "Time between two tokens.", kInterTokenSeconds)),
+        first_token(
+            make.AddHistogram("vllm:time_to_first_token_seconds", "Time to the first token.", kFirstTokenSeconds)),
+        inter_token(
+            make.AddHistogram("vllm:inter_token_latency_seconds", "Time between two tokens.", kInterTokenSeconds)),
         per_output_token(make.AddHistogram("vllm:request_time_per_output_token_seconds",
                                            "Mean time per output token of a request.", kInterTokenSeconds)),
         queue(make.AddHistogram("vllm:request_queue_time_seconds", "Time in the queue.", kQueueSeconds)),
         request(make.AddHistogram("vllm:e2e_request_latency_seconds", "Time from arrival to the last token.",
                                   kRequestSeconds)),
-        success_stop(make.AddCounter("vllm:request_success_total", "Requests that ended well.",
-                                     {{"finished_reason", "stop"}})),
+        success_stop(
+            make.AddCounter("vllm:request_success_total", "Requests that ended well.", {{"finished_reason", "stop"}})),
         success_length(make.AddCounter("vllm:request_success_total", "Requests that ended well.",
                                        {{"finished_reason", "length"}})) {}
 
@@ -195,8 +200,8 @@ EngineMetrics::Series::Series(const Builder& builder, const MetricsOptions& opti
     : make(builder),
       streams_open(make.AddGauge("expertd_streams_open", "Streaming calls that are open.", {{"transport", "grpc"}})),
       stream_chunks(make.AddCounter("expertd_stream_chunks_total", "Messages with output handed to the transport.")),
-      backpressure_seconds(make.AddCounter("expertd_stream_backpressure_seconds_total",
-                                           "Time that streams waited for slow readers.")),
+      backpressure_seconds(
+          make.AddCounter("expertd_stream_backpressure_seconds_total", "Time that streams waited for slow readers.")),
       coalesced_deltas(make.AddCounter("expertd_stream_coalesced_deltas_total",
                                        "Deltas merged into a later message because the reader was slow.")),
       prompt_tokens(make.AddCounter("expertd_prompt_tokens_total", "Prompt tokens of requests that have ended.")),
@@ -220,14 +225,14 @@ EngineMetrics::Series::Series(const Builder& builder, const MetricsOptions& opti
       per_output_token(make.AddHistogram("expertd_time_per_output_token_seconds",
                                          "Mean time between tokens of a sequence, one observation each.",
                                          kInterTokenSeconds)),
-      request(make.AddHistogram("expertd_request_seconds", "Time from arrival to the end of a sequence.",
-                                kRequestSeconds)),
-      prefill_step(make.AddHistogram("expertd_step_seconds", "Time of an engine step.", StageSeconds(),
-                                     {{"phase", "prefill"}})),
-      decode_step(make.AddHistogram("expertd_step_seconds", "Time of an engine step.", StageSeconds(),
-                                    {{"phase", "decode"}})),
-      mixed_step(make.AddHistogram("expertd_step_seconds", "Time of an engine step.", StageSeconds(),
-                                   {{"phase", "mixed"}})),
+      request(
+          make.AddHistogram("expertd_request_seconds", "Time from arrival to the end of a sequence.", kRequestSeconds)),
+      prefill_step(
+          make.AddHistogram("expertd_step_seconds", "Time of an engine step.", StageSeconds(), {{"phase", "prefill"}})),
+      decode_step(
+          make.AddHistogram("expertd_step_seconds", "Time of an engine step.", StageSeconds(), {{"phase", "decode"}})),
+      mixed_step(
+          make.AddHistogram("expertd_step_seconds", "Time of an engine step.", StageSeconds(), {{"phase", "mixed"}})),
       step_tokens(make.AddHistogram("expertd_step_tokens", "Tokens computed in an engine step.", kStepSizes)),
       step_sequences(make.AddHistogram("expertd_step_sequences", "Sequences in an engine step.", kStepSizes)),
       ready(make.AddGauge("expertd_ready", "1 while requests are accepted, else 0.")),
@@ -236,16 +241,17 @@ EngineMetrics::Series::Series(const Builder& builder, const MetricsOptions& opti
       tokens_waiting(make.AddGauge("expertd_tokens_waiting", "Uncomputed tokens of the waiting sequences.")),
       oldest_waiting(make.AddGauge("expertd_oldest_waiting_seconds", "Time the oldest waiting sequence has waited.")),
       max_sequences(make.AddGauge("expertd_max_sequences", "Most sequences computed at once (--max-num-seqs).")),
-      kv_usage(make.AddGauge("expertd_kv_cache_usage_ratio", "Share of KV blocks that running sequences hold, 0 to 1.")),
+      kv_usage(
+          make.AddGauge("expertd_kv_cache_usage_ratio", "Share of KV blocks that running sequences hold, 0 to 1.")),
       blocks_free(make.AddGauge("expertd_kv_cache_blocks", "KV blocks by state.", {{"state", "free"}})),
       blocks_used(make.AddGauge("expertd_kv_cache_blocks", "KV blocks by state.", {{"state", "used"}})),
       blocks_cached(make.AddGauge("expertd_kv_cache_blocks", "KV blocks by state.", {{"state", "cached"}})),
-      prefix_queries(make.AddCounter("expertd_prefix_cache_queries_total",
-                                     "Prompt tokens looked up in the prefix cache.")),
+      prefix_queries(
+          make.AddCounter("expertd_prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.")),
       prefix_hits(make.AddCounter("expertd_prefix_cache_hits_total", "Prompt tokens found in the prefix cache.")),
       preemptions(make.AddCounter("expertd_preemptions_total", "Sequences sent back to the queue for lack of blocks.")),
-      estimated_wait(make.AddGauge("expertd_estimated_wait_seconds",
-                                   "Waiting tokens divided by the recent speed of the engine.")),
+      estimated_wait(
+          make.AddGauge("expertd_estimated_wait_seconds", "Waiting tokens divided by the recent speed of the engine.")),
       last_step(make.AddGauge("expertd_engine_last_step_timestamp_seconds",
                               "Unix time at which the last engine step ended.")) {
   for (const std::string& method : options.methods) {
@@ -255,8 +261,9 @@ EngineMetrics::Series::Series(const Builder& builder, const MetricsOptions& opti
     }
   }
   for (const char* reason : kFinishReasons) {
-    finished[reason] = &make.AddCounter("expertd_requests_finished_total",
-                                        "Accepted sequences (one per candidate) that have ended.", {{"reason", reason}});
+    finished[reason] =
+        &make.AddCounter("expertd_requests_finished_total", "Accepted sequences (one per candidate) that have ended.",
+                         {{"reason", reason}});
   }
   for (const char* reason : kRejectReasons) {
     rejected[reason] = &make.AddCounter("expertd_requests_rejected_total",

@@ -52,7 +52,8 @@ class ProcessCollector final : public prometheus::Collectable {
     return {
         Family("process_resident_memory_bytes", "Resident memory.", prometheus::MetricType::Gauge,
                static_cast<double>(ResidentBytes())),
-        Family("process_cpu_seconds_total", "CPU time, user and system.", prometheus::MetricType::Counter, CpuSeconds()),
+        Family("process_cpu_seconds_total", "CPU time, user and system.", prometheus::MetricType::Counter,
+               CpuSeconds()),
         Family("process_open_fds", "Open file descriptors.", prometheus::MetricType::Gauge, CountOpenDescriptors()),
         Family("process_start_time_seconds", "Unix time at which the process started serving metrics.",
                prometheus::MetricType::Gauge, start_time_),

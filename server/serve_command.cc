@@ -74,17 +74,21 @@ void AddServerFlags(CLI::App& command, ServeOptions& options) {
   command.add_flag("--allow-plaintext", server.allow_plaintext, "Listen without TLS on addresses beyond this machine");
   command.add_option("--ssl-certfile", server.tls_cert_file, "TLS certificate chain (PEM)");
   command.add_option("--ssl-keyfile", server.tls_key_file, "TLS private key (PEM)");
-  command.add_option("--ssl-ca-certs", server.tls_client_ca_file, "Clients must show a certificate signed by these (PEM)");
+  command.add_option("--ssl-ca-certs", server.tls_client_ca_file,
+                     "Clients must show a certificate signed by these (PEM)");
   AddDurationFlag(command, "--ssl-refresh-interval", server.tls_refresh_interval, "How often TLS files are read again");
   command.add_option("--api-key-file", server.api_key_file, "Keys that clients must send, one a line [none needed]");
   command.add_flag("--enable-reflection,!--no-enable-reflection", server.enable_reflection, "gRPC reflection [on]");
   command.add_flag("--reflection-needs-key,!--no-reflection-needs-key", server.reflection_needs_key,
                    "Reflection needs a key where keys are needed [on]");
   command.add_flag("--enable-log-requests", server.log_requests, "A log line for each request; never its text [off]");
-  command.add_option("--max-live-calls", server.max_live_calls, "Calls open at once, beyond: RESOURCE_EXHAUSTED [4096]");
+  command.add_option("--max-live-calls", server.max_live_calls,
+                     "Calls open at once, beyond: RESOURCE_EXHAUSTED [4096]");
   command.add_option("--submit-threads", server.num_submit_threads, "Threads for templates and tokenizing [2]");
-  AddDurationFlag(command, "--stream-stall-timeout", server.stream_stall_timeout, "A reader that takes nothing is ended after");
-  AddDurationFlag(command, "--shutdown-timeout", options.shutdown_timeout, "After SIGTERM, running requests may go on for");
+  AddDurationFlag(command, "--stream-stall-timeout", server.stream_stall_timeout,
+                  "A reader that takes nothing is ended after");
+  AddDurationFlag(command, "--shutdown-timeout", options.shutdown_timeout,
+                  "After SIGTERM, running requests may go on for");
   AddDurationFlag(command, "--drain-delay", options.drain_delay, "After SIGTERM, requests are still taken for");
 }
 
@@ -92,7 +96,8 @@ void AddTransportFlags(CLI::App& command, ServerConfig& server) {
   command.add_option("--grpc-max-receive-message-bytes", server.max_receive_message_bytes, "Largest request [64 MiB]");
   command.add_option("--grpc-max-send-message-bytes", server.max_send_message_bytes, "Largest answer [64 MiB]");
   command.add_option("--grpc-max-metadata-bytes", server.max_metadata_bytes, "Largest metadata of a call [16 KiB]");
-  command.add_option("--grpc-max-concurrent-streams", server.max_streams_per_connection, "Calls of a connection [1024]");
+  command.add_option("--grpc-max-concurrent-streams", server.max_streams_per_connection,
+                     "Calls of a connection [1024]");
   AddDurationFlag(command, "--grpc-min-ping-interval", server.min_ping_interval, "Clients may ping every");
   AddDurationFlag(command, "--grpc-keepalive-time", server.keepalive_time, "An idle connection is pinged after");
   AddDurationFlag(command, "--grpc-keepalive-timeout", server.keepalive_timeout, "A ping must be answered within");

@@ -6,7 +6,8 @@
 
 namespace expertd {
 
-// Adds the subcommand; running it sets `*exit_code`: 0 after a clean drain, 1 after an error (a line on standard error).
+// Adds the subcommand; running it sets `*exit_code`: 0 after a clean drain, 1 after an error (a line on standard
+// error).
 void AddServeCommand(CLI::App& app, int* exit_code);
 
 }  // namespace expertd

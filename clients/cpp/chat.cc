@@ -66,7 +66,9 @@ void PrintText(const std::string& text) {
 }
 
 void PrintStats(const v1::Summary& summary) {
-  const auto seconds = [](const google::protobuf::Duration& d) { return static_cast<double>(d.seconds()) + d.nanos() * 1e-9; };
+  const auto seconds = [](const google::protobuf::Duration& d) {
+    return static_cast<double>(d.seconds()) + d.nanos() * 1e-9;
+  };
   const double decode = seconds(summary.timing().decode());
   std::cerr << "[" << summary.usage().prompt_tokens() << " tokens in (" << summary.usage().cached_prompt_tokens()
             << " cached), " << summary.usage().completion_tokens() << " out, first after "

@@ -55,7 +55,8 @@ struct CallRecord {
 // Runs calls and collects their records. Thread-safe: gRPC's threads report to it.
 class LoadRun {
  public:
-  LoadRun(const Client& client, const LoadOptions& options) : client_(client), options_(options), random_(options.seed) {
+  LoadRun(const Client& client, const LoadOptions& options)
+      : client_(client), options_(options), random_(options.seed) {
     for (int i = 0; i < std::max(1, options.connections); ++i) {
       stubs_.push_back(v1::InferenceService::NewStub(client.channel(static_cast<size_t>(i))));
     }
@@ -224,7 +225,8 @@ nlohmann::ordered_json Distribution(std::vector<double> seconds) {
     const size_t index = static_cast<size_t>(std::ceil(q * static_cast<double>(seconds.size())));
     return seconds[std::clamp<size_t>(index, 1, seconds.size()) - 1] * 1e3;
   };
-  return {{"mean_ms", sum / static_cast<double>(seconds.size()) * 1e3}, {"median_ms", rank(0.5)}, {"p99_ms", rank(0.99)}};
+  return {
+      {"mean_ms", sum / static_cast<double>(seconds.size()) * 1e3}, {"median_ms", rank(0.5)}, {"p99_ms", rank(0.99)}};
 }
 
 nlohmann::ordered_json Report(const LoadOptions& options, const std::vector<CallRecord>& records, double seconds) {
@@ -248,20 +250,21 @@ nlohmann::ordered_json Report(const LoadOptions& options, const std::vector<Call
                                  static_cast<double>(record.num_output_tokens - 1));
     }
   }
-  nlohmann::ordered_json report = {{"concurrency", options.concurrency},
-                                   {"num_requests", options.num_requests},
-                                   {"completed", num_completed},
-                                   {"failed", static_cast<int>(records.size()) - num_completed},
-                                   {"duration_seconds", seconds},
-                                   {"input_tokens", input_tokens},
-                                   {"output_tokens", output_tokens},
-                                   {"requests_per_second", num_completed / seconds},
-                                   {"output_tokens_per_second", static_cast<double>(output_tokens) / seconds},
-                                   {"total_tokens_per_second", static_cast<double>(input_tokens + output_tokens) / seconds},
-                                   {"time_to_first_token", Distribution(std::move(first_token))},
-                                   {"inter_token", Distribution(std::move(inter_token))},
-                                   {"time_per_output_token", Distribution(std::move(per_output_token))},
-                                   {"end_to_end", Distribution(std::move(end_to_end))}};
+  nlohmann::ordered_json report = {
+      {"concurrency", options.concurrency},
+      {"num_requests", options.num_requests},
+      {"completed", num_completed},
+      {"failed", static_cast<int>(records.size()) - num_completed},
+      {"duration_seconds", seconds},
+      {"input_tokens", input_tokens},
+      {"output_tokens", output_tokens},
+      {"requests_per_second", num_completed / seconds},
+      {"output_tokens_per_second", static_cast<double>(output_tokens) / seconds},
+      {"total_tokens_per_second", static_cast<double>(input_tokens + output_tokens) / seconds},
+      {"time_to_first_token", Distribution(std::move(first_token))},
+      {"inter_token", Distribution(std::move(inter_token))},
+      {"time_per_output_token", Distribution(std::move(per_output_token))},
+      {"end_to_end", Distribution(std::move(end_to_end))}};
   for (const auto& [error, count] : errors) report["errors"][error] = count;
   return report;
 }

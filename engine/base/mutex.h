@@ -1,6 +1,7 @@
-// Mutex, CondVar and Notification over the standard library, in the manner of abseil's. Debian's abseil is built without
-// ThreadSanitizer's marks, so under it every lock of abseil's looks like none; the standard library's are seen. For the
-// engine and the tools; the server keeps abseil's, since gRPC's own locks hide it from ThreadSanitizer in any case.
+// Mutex, CondVar and Notification over the standard library, in the manner of abseil's. Debian's abseil is built
+// without ThreadSanitizer's marks, so under it every lock of abseil's looks like none; the standard library's are seen.
+// For the engine and the tools; the server keeps abseil's, since gRPC's own locks hide it from ThreadSanitizer in any
+// case.
 #pragma once
 
 #include <condition_variable>
@@ -54,7 +55,8 @@ class CondVar {
     return timed_out;
   }
   bool WaitWithTimeout(Mutex* mutex, absl::Duration timeout) {
-    return WaitWithDeadline(mutex, timeout == absl::InfiniteDuration() ? absl::InfiniteFuture() : absl::Now() + timeout);
+    return WaitWithDeadline(mutex,
+                            timeout == absl::InfiniteDuration() ? absl::InfiniteFuture() : absl::Now() + timeout);
   }
 
   void Signal() { condition_.notify_one(); }

@@ -37,7 +37,8 @@ class PassWriter {
       if (is_cut || position == begin) StartSequence(sequence, position);
       AddRow(sequence.tokens[position], position);
       if (reports) {
-        AddUse({.sequence_index = sequence_index, .prompt_token = sequence.tokens[next], .prompt_index = prompt_index++});
+        AddUse(
+            {.sequence_index = sequence_index, .prompt_token = sequence.tokens[next], .prompt_index = prompt_index++});
         ++num_prompt_rows_;
       }
     }

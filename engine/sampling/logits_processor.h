@@ -1,6 +1,6 @@
 // Logits processors: what a request does to a row of logits before a token is drawn. Each is a small function over one
-// row, [vocab_size]; ApplyLogitsProcessors calls them in the order in which they stand here, which is vLLM's. A masked token has
-// the logit minus infinity, and no later step brings it back. Ids outside the row are ignored.
+// row, [vocab_size]; ApplyLogitsProcessors calls them in the order in which they stand here, which is vLLM's. A masked
+// token has the logit minus infinity, and no later step brings it back. Ids outside the row are ignored.
 //
 // Thread-safety: all are pure but for the row (and the history) they are given.
 #pragma once

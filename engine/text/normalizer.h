@@ -21,7 +21,8 @@ class Normalizer {
 };
 
 // `json`: the value of `normalizer`; null gives a null pointer. Known: NFC, NFD, NFKC, NFKD, Lowercase, Prepend,
-// Replace, Strip, Sequence. Errors: Unimplemented for other types, InvalidArgument for damaged ones; both name the type.
+// Replace, Strip, Sequence. Errors: Unimplemented for other types, InvalidArgument for damaged ones; both name the
+// type.
 absl::StatusOr<std::unique_ptr<Normalizer>> ParseNormalizer(const Json& json);
 
 // NFC alone, for folders without a tokenizer.json.

@@ -1,6 +1,6 @@
 // Sentencepiece tokenizers (tokenizer.model) as the slow Llama-like classes of `transformers` use them: added tokens
-// are split out first, and each gap between them is encoded on its own, with a dummy space of its own. The library encodes;
-// what a token contributes to text is known here piece by piece, so that output can be streamed.
+// are split out first, and each gap between them is encoded on its own, with a dummy space of its own. The library
+// encodes; what a token contributes to text is known here piece by piece, so that output can be streamed.
 #include <utility>
 
 #include "absl/status/status.h"

@@ -105,8 +105,9 @@ class Tokenizer {
 
 // Reads the tokenizer of a model folder: tokenizer.json, else tokenizer.model, else vocab.json with merges.txt (Qwen2's
 // pre-tokenizer and NFC, or GPT-2's, as tokenizer_class says). Flags and added tokens of tokenizer_config.json,
-// added_tokens.json and special_tokens_map.json are laid over it. Executes nothing from the folder. Errors: NotFound when the folder has none of these;
-// InvalidArgument for a damaged file; Unimplemented for a component this program doesn't know. Messages name the file.
+// added_tokens.json and special_tokens_map.json are laid over it. Executes nothing from the folder. Errors: NotFound
+// when the folder has none of these; InvalidArgument for a damaged file; Unimplemented for a component this program
+// doesn't know. Messages name the file.
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& model_dir);
 
 }  // namespace expertd

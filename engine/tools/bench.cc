@@ -116,7 +116,8 @@ absl::StatusOr<Measurement> Measure(Engine& engine, StepRecorder& recorder, cons
     first = std::min(first, step.end_time - step.duration);
     last = std::max(last, step.end_time);
   }
-  if (num_tokens > 0) result.decode_tokens_per_second = static_cast<double>(num_tokens) / absl::ToDoubleSeconds(last - first);
+  if (num_tokens > 0)
+    result.decode_tokens_per_second = static_cast<double>(num_tokens) / absl::ToDoubleSeconds(last - first);
   return result;
 }
 
@@ -133,7 +134,8 @@ Measurement Medians(const std::vector<Measurement>& runs) {
     return Median(std::move(values));
   };
   return {median(&Measurement::prefill_tokens_per_second), median(&Measurement::decode_tokens_per_second),
-          median(&Measurement::output_tokens_per_second), median(&Measurement::time_to_first_token_ms), median(&Measurement::time_per_output_token_ms)};
+          median(&Measurement::output_tokens_per_second), median(&Measurement::time_to_first_token_ms),
+          median(&Measurement::time_per_output_token_ms)};
 }
 
 void PrintLine(const BenchOptions& options, const EngineInfo& info, int batch, const Measurement& measurement) {
@@ -158,7 +160,8 @@ void PrintLine(const BenchOptions& options, const EngineInfo& info, int batch, c
   }
   std::cout << absl::StrFormat("%6d %14.1f %14.1f %14.1f %10.2f %10.3f %10.1f\n", batch,
                                measurement.prefill_tokens_per_second, measurement.decode_tokens_per_second,
-                               measurement.output_tokens_per_second, measurement.time_to_first_token_ms, measurement.time_per_output_token_ms, peak_mib)
+                               measurement.output_tokens_per_second, measurement.time_to_first_token_ms,
+                               measurement.time_per_output_token_ms, peak_mib)
             << std::flush;
 }
 

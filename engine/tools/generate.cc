@@ -187,7 +187,8 @@ void PrintText(size_t index, size_t num_prompts, const PromptOutput& output, boo
     return;
   }
   for (size_t c = 0; c < output.candidates.size(); ++c) {
-    if (num_prompts > 1 || c > 0) std::cout << "--- prompt " << index << (c > 0 ? StrCat(", candidate ", c) : "") << "\n";
+    if (num_prompts > 1 || c > 0)
+      std::cout << "--- prompt " << index << (c > 0 ? StrCat(", candidate ", c) : "") << "\n";
     std::cout << output.candidates[c].text << "\n";
   }
 }

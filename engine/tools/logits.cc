@@ -78,7 +78,8 @@ absl::Status RunLogits(LogitsOptions options) {
                                .num_blocks = loaded.info.num_kv_blocks});
     logits.resize(static_cast<size_t>(rows) * loaded.info.vocab_size);
     loaded.model->Forward(batch, *loaded.kv_cache, context, logits.data());
-    file.write(reinterpret_cast<const char*>(logits.data()), static_cast<std::streamsize>(logits.size() * sizeof(float)));
+    file.write(reinterpret_cast<const char*>(logits.data()),
+               static_cast<std::streamsize>(logits.size() * sizeof(float)));
   }
   file.close();
   if (!file) return absl::DataLossError(StrCat("--output ", options.output, " could not be written whole"));

@@ -160,7 +160,8 @@ TEST_F(PromptBuilderTest, EchoShowsThePromptsText) {
 
 TEST_F(PromptBuilderTest, ATemplateThatRefusesIsTheCallersError) {
   options_.chat_template = nullptr;
-  const absl::StatusOr<ChatTemplate> refusing = ChatTemplate::Parse("{{ raise_exception('roles must alternate') }}", {});
+  const absl::StatusOr<ChatTemplate> refusing =
+      ChatTemplate::Parse("{{ raise_exception('roles must alternate') }}", {});
   ASSERT_TRUE(refusing.ok());
   options_.chat_template = &*refusing;
   RequestSpec spec;

@@ -1,6 +1,6 @@
 // Same bits, whatever the company: one seeded, sampled request gives identical tokens and identical bits of its
-// log-probabilities alone, in a crowd, however its prompt is chunked, on a prefix hit, after preemption, with any number
-// of threads, and after a restart.
+// log-probabilities alone, in a crowd, however its prompt is chunked, on a prefix hit, after preemption, with any
+// number of threads, and after a restart.
 #include <bit>
 #include <random>
 
@@ -99,7 +99,8 @@ TEST_P(SameBitsTest, DoesNotDependOnSixtyThreeOthers) {
   std::vector<std::shared_ptr<GenerationStream>> others;
   const auto submit_other = [&] {
     const uint32_t salt = 100 + static_cast<uint32_t>(others.size());
-    RequestSpec spec = TokenSpec(SomeTokens(1 + static_cast<int>(random() % 180), salt), 1 + static_cast<int>(random() % 60));
+    RequestSpec spec =
+        TokenSpec(SomeTokens(1 + static_cast<int>(random() % 180), salt), 1 + static_cast<int>(random() % 60));
     spec.sampling.temperature = 1.0f;
     spec.sampling.seed = salt;
     spec.scheduling.priority = static_cast<int32_t>(random() % 5) - 2;
