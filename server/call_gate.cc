@@ -27,7 +27,7 @@ CallGate::Ticket CallGate::Admit(const grpc::CallbackServerContext& context, std
 
   const bool is_open = access == Access::kOpen;
   if (const int limit = max_live_calls_ + (is_open ? kOpenCallHeadroom : 0); num_live > limit) {
-    ErrorDetail detail{.reason = std::string(error_reason::kQueueFull), .retry_delay = absl::Seconds(1)};
+    ErrorDetail detail{.reason = std::string(error_reason::kTooManyCalls), .retry_delay = absl::Seconds(1)};
     detail.metadata = {{"limit", "max-live-calls"}, {"value", StrCat(max_live_calls_)}};
     ticket.status_ = MakeError(absl::StatusCode::kResourceExhausted,
                                StrCat("the server has ", max_live_calls_, " live calls, its limit"), detail);

@@ -61,7 +61,7 @@ class CallGate {
       : keys_(std::move(keys)), max_live_calls_(max_live_calls), observer_(observer) {}
 
   // Counts the call in any case. The ticket's status is OK, Unauthenticated API_KEY_INVALID or ResourceExhausted
-  // QUEUE_FULL. `method` is a literal ("expertd.v1.InferenceService/Generate").
+  // TOO_MANY_CALLS. `method` is a literal ("expertd.v1.InferenceService/Generate").
   Ticket Admit(const grpc::CallbackServerContext& context, std::string_view method, Access access);
 
   int num_live() const { return num_live_.load(std::memory_order_relaxed); }

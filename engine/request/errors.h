@@ -21,6 +21,7 @@ inline constexpr std::string_view kUnsupportedFeature = "UNSUPPORTED_FEATURE";
 inline constexpr std::string_view kModelNotFound = "MODEL_NOT_FOUND";
 inline constexpr std::string_view kDuplicateRequestId = "DUPLICATE_REQUEST_ID";
 inline constexpr std::string_view kQueueFull = "QUEUE_FULL";
+inline constexpr std::string_view kTooManyCalls = "TOO_MANY_CALLS";
 inline constexpr std::string_view kQueueTimeout = "QUEUE_TIMEOUT";
 inline constexpr std::string_view kDeadline = "DEADLINE";
 inline constexpr std::string_view kClientCancelled = "CLIENT_CANCELLED";

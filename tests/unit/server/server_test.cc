@@ -569,7 +569,7 @@ TEST_F(ServerTest, CallsBeyondTheCapAreRefusedAtOnceAndHealthIsNot) {
   engine_.Finish("b");
 
   EXPECT_EQ(third.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
-  EXPECT_EQ(ReasonOf(third.status), "QUEUE_FULL");
+  EXPECT_EQ(ReasonOf(third.status), "TOO_MANY_CALLS");
   EXPECT_EQ(DetailOf<google::rpc::ErrorInfo>(third.status).metadata().at("limit"), "max-live-calls");
   EXPECT_EQ(health, "SERVING");
   EXPECT_TRUE(ReadAll(*reader_a).status.ok());
