@@ -25,10 +25,20 @@ server=$!
 # Ctrl-C reaches the server too, which drains; wait for it to end.
 trap 'kill -TERM $server 2>/dev/null || true; wait $server || true; exit 0' INT TERM
 
+# The server's own word that it is ready, or its end.
+until curl -fs "http://127.0.0.1:$metrics_port/metrics" 2>/dev/null | grep -q '^expertd_ready.* 1$'; do
+  if ! kill -0 $server 2>/dev/null; then
+    wait $server || exit $?
+    exit 1
+  fi
+  sleep 0.2
+done
+kill -0 $server 2>/dev/null || { wait $server; exit 1; }  # another server holds the port
+
 question="Hello! Please tell me a short story about a cat."
 echo
 echo "> $question"
-if ! "$expertd" chat --target "127.0.0.1:$grpc_port" --wait-ready 120 --once --stats --prompt "$question"; then
+if ! "$expertd" chat --target "127.0.0.1:$grpc_port" --once --stats --prompt "$question"; then
   kill -TERM $server 2>/dev/null || true
   wait $server || true
   exit 1

@@ -2,13 +2,13 @@
 
 # What building and serving need.
 BUILD_PACKAGES=(
-  build-essential cmake ninja-build pkg-config git ca-certificates
+  build-essential cmake ninja-build pkg-config git ca-certificates curl
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev libssl-dev
   prometheus-cpp-dev libsentencepiece-dev nlohmann-json3-dev libcli11-dev
   libpcre2-dev libutf8proc-dev libxxhash-dev
 )
 # What the tests need beside that.
-TEST_PACKAGES=(libgtest-dev libgmock-dev libbenchmark-dev libopenblas-dev prometheus python3 python3-venv npm curl)
+TEST_PACKAGES=(libgtest-dev libgmock-dev libbenchmark-dev libopenblas-dev prometheus python3 python3-venv npm)
 
 # install_missing PACKAGE...: installs what dpkg does not know as installed; does nothing when all are there.
 install_missing() {

@@ -92,8 +92,16 @@ std::vector<std::string> NormalizeFlags(int argc, char** argv) {
 void AddModelFlags(CLI::App& command, EngineConfig& config) {
   command.add_option("model,--model", config.model_path, "Model folder in the Hugging Face format")->required();
   AddDTypeFlag(command, config);
-  command.add_option("--isa", config.isa_limit, "Highest instruction set to use: auto, avx512, avx2 or scalar [auto]")
-      ->transform(CLI::CheckedTransformer(kIsas));
+  command.add_option_function<std::string>(
+      "--isa",
+      [&config](const std::string& name) {
+        const auto it = kIsas.find(name);
+        if (it == kIsas.end()) {
+          throw CLI::ValidationError("--isa", StrCat("is ", name, "; must be auto, avx512, avx2 or scalar"));
+        }
+        config.isa_limit = it->second;
+      },
+      "Highest instruction set to use: auto, avx512, avx2 or scalar [auto]");
   command.add_option("--threads", config.num_threads, "Compute threads; 0 takes the CPUs of the cpuset and quota [0]");
 }
 

@@ -373,7 +373,7 @@ def story_request(rng, lang, asks=None):
 
 PREFIX = {"en": ["Please tell me: ", "Hi! ", "Hello, ", "Quick question: ", "OK. ", "Tell me, ", "Excuse me, ", "Now, ", "Well, ", "Please, ",
                  "I have a question. ", "I forgot: ", "Do you happen to know? ", "Can you help me? ", "My question is: ", "Just tell me: ",
-                 "One more question: ", "I wonder, "],
+                 "One more question: ", "I wonder, ", "Say, ", "So, "],
           "zh": ["请问，", "请问", "你好，", "那么，", "我想问一下，", "请告诉我，", "嗯，", "好的，", "我有个问题，", "我不记得了，", "我的问题是：", "帮帮我，", "想问问，",
                  "能不能告诉我，", "麻烦你，", "我记不清了，"]}
 SUFFIX = {"en": [" Please.", " Thanks!", " Thank you.", " Do you know?", " I forgot.", " Please tell me."],
@@ -388,7 +388,7 @@ def roughen(rng, text, lang, affixes=True):
         text += rng.choice(SUFFIX[lang])
     if rng.random() < 0.15 and text[-1] in ".?!。？！":
         text = text[:-1]
-    if lang == "en" and rng.random() < 0.18:
+    if lang == "en" and rng.random() < 0.3:
         text = text.lower()
     if lang == "zh" and rng.random() < 0.08:
         text = text.replace("？", "?").replace("！", "!").replace("，", ",")
@@ -408,14 +408,14 @@ SYSTEM_LANG = {"en": ["Answer in English.", "Always answer in English.", "请用
 class Conversation:
     """arithmetic: its weight among the kinds of turn."""
 
-    def __init__(self, rng, arithmetic=42):
+    def __init__(self, rng, arithmetic=36):
         self.rng, self.messages, self.memory, self.arithmetic_weight = rng, [], {}, arithmetic
         self.last, self.last_lang = None, None  # what a follow-up can refer to
         self.reply_lang = None
         draw = rng.random()
         if draw < 0.3:
             self.messages.append({"role": "system", "content": rng.choice(SYSTEM)})
-        elif draw < 0.38:
+        elif draw < 0.42:
             self.reply_lang = rng.choice(LANGS)
             self.messages.append({"role": "system", "content": rng.choice(SYSTEM_LANG[self.reply_lang])})
         self.lang = rng.choice(LANGS)
@@ -433,8 +433,9 @@ class Conversation:
         rng = self.rng
         if rng.random() < 0.08:
             self.lang = rng.choice(LANGS)
-        options = [(self.fact, 36), (self.arithmetic, self.arithmetic_weight), (self.story, 9), (self.smalltalk, 13), (self.remember, 5),
-                   (self.recall, 5), (self.unknown, 7)]
+        # A question about something told earlier is worth asking only if it was.
+        options = [(self.fact, 36), (self.arithmetic, self.arithmetic_weight), (self.story, 12), (self.smalltalk, 20), (self.remember, 9),
+                   (self.recall, 30 if self.memory else 2), (self.unknown, 7)]
         if self.last and self.last[0] == "fact" and self.last[1].follow:
             options.append((self.fact_follow, 40))
         if self.last and self.last[0] == "arithmetic":
@@ -442,7 +443,7 @@ class Conversation:
         if self.last and self.last[0] == "story":
             options += [(self.about_story, 50), (self.story_another, 10), (self.story_praise, 6)]
         if self.last and self.last[0] in ("fact", "story") and self.reply_lang is None:
-            options.append((self.switch, 14))
+            options.append((self.switch, 18))
         actions, weights = zip(*options)
         rng.choices(actions, weights)[0]()
 
@@ -531,7 +532,7 @@ class Conversation:
                  capital(MEMORY[item][self.out()][1].replace("{v}", value)), affixes=False)
 
     def recall(self):
-        items = list(self.memory) if self.memory and self.rng.random() < 0.8 else list(MEMORY)
+        items = list(self.memory) if self.memory and self.rng.random() < 0.9 else list(MEMORY)
         item = self.rng.choice(items)
         known, out = self.memory.get(item), self.out()
         _, _, asks, answer, missing = MEMORY[item][self.lang]

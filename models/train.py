@@ -137,7 +137,7 @@ class Encoder:
             head = [1] + self.text(message["role"] + "\n")
             body = self.text(message["content"]) + [2]
             # A long story is mostly free choices; a short answer is a fact.
-            weight = min(1.0, 30 / len(body)) if message["role"] == "assistant" else 0.0
+            weight = min(1.0, 50 / len(body)) if message["role"] == "assistant" else 0.0
             ids += head + body + self.text("\n")
             weights += [0.0] * len(head) + [weight] * len(body) + [0.0]
         return ids, weights
@@ -186,11 +186,11 @@ def batches(encode, seed, batch_tokens, stage, lengths=(128, 256, 1024), long_ev
     """Endless batches of rows of one of the lengths, a conversation going into
     the shortest that holds it.  One batch in about long_every has conversations
     of many turns, so that far positions are trained too.  stage() says how far
-    training is, 0 to 1: sums are learned last, so its second half has more."""
+    training is, 0 to 1: sums are learned slowest, so they get a stretch of their own."""
     rng = random.Random(seed)
     while True:
         samples = {length: [] for length in lengths}
-        arithmetic = 42 if stage() < 0.5 else 110
+        arithmetic = 100 if 0.4 < stage() < 0.65 else 36
         num_tokens = 0
         while num_tokens < 60 * batch_tokens:
             sample = encode(data.conversation(rng, arithmetic=arithmetic))
@@ -316,7 +316,7 @@ def train(args):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", default=str(Path(__file__).parent / "expertd-tiny"))
-    parser.add_argument("--steps", type=int, default=1900)
+    parser.add_argument("--steps", type=int, default=3400)
     parser.add_argument("--batch-tokens", type=int, default=4096)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--warmup", type=int, default=200)

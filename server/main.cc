@@ -1,6 +1,7 @@
 // The expertd binary: one program with subcommands.
 #include <algorithm>
 #include <iostream>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,14 @@ int main(int argc, char** argv) {
     const std::string name = CommandName(app);
     std::cerr << name << ": " << error.what() << "\nSee `" << name << " --help`.\n";
     return 2;
+  } catch (const std::bad_alloc&) {
+    std::cerr << CommandName(app) << ": out of memory\n";
+    return 1;
+  }
+  std::cout.flush();
+  if (!std::cout && exit_code == 0) {
+    std::cerr << CommandName(app) << ": standard output could not be written whole\n";
+    return 1;
   }
   return exit_code;
 }

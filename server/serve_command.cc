@@ -46,9 +46,9 @@ bool ParseTime(const std::string& text, absl::Duration* duration) {
   double seconds = 0;
   if (absl::SimpleAtod(text, &seconds)) {
     *duration = absl::Seconds(seconds);
-    return seconds == seconds;
+    return seconds >= 0;
   }
-  return absl::ParseDuration(text, duration);
+  return absl::ParseDuration(text, duration) && *duration >= absl::ZeroDuration();
 }
 
 void AddDurationFlag(CLI::App& command, const std::string& name, absl::Duration& duration, const std::string& help) {
@@ -145,7 +145,7 @@ EngineFacts MakeFacts(const EngineInfo& info) {
 }
 
 // SIGTERM and SIGINT: blocked in every thread that starts after this object, and received by a thread of its own. While
-// the model loads there is nothing to drain, so a signal ends the process at once.
+// the model loads there is nothing to drain, so a signal ends the process at once; so does a second one while it drains.
 class EndSignals {
  public:
   EndSignals() {
@@ -180,7 +180,10 @@ class EndSignals {
         LogInfo("stopped_while_loading", {{"signal", strsignal(signal)}});
         std::_Exit(0);
       }
-      if (received_.HasBeenNotified()) continue;
+      if (received_.HasBeenNotified()) {
+        LogWarning("stopped_while_draining", {{"signal", strsignal(signal)}});
+        std::_Exit(1);
+      }
       signal_ = signal;
       received_.Notify();
     }
@@ -196,6 +199,10 @@ class EndSignals {
 absl::Status RunServe(const ServeOptions& options) {
   RETURN_IF_ERROR(options.engine.Validate());
   RETURN_IF_ERROR(options.server.Validate());
+  if (options.metrics_listen != "off" && !HasPort(options.metrics_listen)) {
+    return absl::InvalidArgumentError(
+        StrCat("--metrics-listen is '", options.metrics_listen, "'; must be HOST:PORT with a port in 0..65535, or off"));
+  }
   EndSignals end_signals;
   EngineMetrics metrics(MakeMetricsOptions(options));
   std::unique_ptr<Exposer> exposer;

@@ -27,6 +27,9 @@ absl::Status CheckAddresses(const ServerConfig& config) {
     if (address.empty() || (!is_unix && address.find(':') == std::string::npos) || address == "unix:") {
       return absl::InvalidArgumentError(StrCat("--grpc-listen is '", address, "'; must be HOST:PORT or unix:PATH"));
     }
+    if (!is_unix && !HasPort(address)) {
+      return absl::InvalidArgumentError(StrCat("--grpc-listen is '", address, "'; its port must be 0..65535"));
+    }
     if (!config.uses_tls() && !config.allow_plaintext && !IsLocalAddress(address)) {
       return absl::InvalidArgumentError(
           StrCat("--grpc-listen ", address, " can be reached from other machines without TLS; give --ssl-certfile and "
@@ -37,6 +40,17 @@ absl::Status CheckAddresses(const ServerConfig& config) {
 }
 
 }  // namespace
+
+bool HasPort(const std::string& address) {
+  const size_t colon = address.rfind(':');
+  if (colon == std::string::npos || colon + 1 == address.size() || address.size() - colon > 6) return false;
+  int port = 0;
+  for (const char digit : std::string_view(address).substr(colon + 1)) {
+    if (digit < '0' || digit > '9') return false;
+    port = port * 10 + (digit - '0');
+  }
+  return port <= 65535;
+}
 
 bool IsLocalAddress(const std::string& address) {
   if (address.starts_with("unix:")) return true;

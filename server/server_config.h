@@ -48,6 +48,9 @@ struct ServerConfig {
   bool uses_tls() const { return !tls_cert_file.empty(); }
 };
 
+// Whether `address` ends in `:PORT` with a port in 0..65535.
+bool HasPort(const std::string& address);
+
 // Whether only this machine can reach `address` ("127.0.0.1:1", "localhost:1", "[::1]:1", "unix:/run/x").
 bool IsLocalAddress(const std::string& address);
 

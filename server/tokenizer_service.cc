@@ -15,6 +15,7 @@ namespace {
 
 constexpr int kMaxTexts = 1024;
 constexpr int64_t kMaxIds = 4 << 20;
+constexpr int64_t kMaxDetailedBytes = 1 << 20;
 constexpr size_t kLargeRequestBytes = 256 << 10;
 
 absl::Status NeedTokenizer(const Engine& engine) {
@@ -55,7 +56,10 @@ absl::Status Tokenize(const Engine& engine, const v1::TokenizeRequest& request, 
   RETURN_IF_ERROR(CheckCount("texts", request.texts_size()));
   int64_t num_bytes = 0;
   for (const std::string& text : request.texts()) num_bytes += static_cast<int64_t>(text.size());
-  if (const int64_t limit = engine.request_limits().max_prompt_bytes; num_bytes > limit) {
+  // Offsets and pieces make an answer many times as large as the texts.
+  const int64_t limit = request.offsets() || request.pieces() ? kMaxDetailedBytes
+                                                              : engine.request_limits().max_prompt_bytes;
+  if (num_bytes > limit) {
     return InvalidParameter("texts", StrCat("has ", num_bytes, " bytes; at most ", limit));
   }
   for (const std::string& text : request.texts()) {

@@ -1,5 +1,5 @@
 // `expertd chat`: a conversation with a server in the terminal, streamed over gRPC. Lines are turns; /clear forgets the
-// conversation, /exit or end-of-file ends. Ctrl-C stops the answer that is being written.
+// conversation, /exit, end-of-file or Ctrl-C at the prompt ends. Ctrl-C stops the answer that is being written.
 #include <signal.h>
 #include <unistd.h>
 
@@ -60,7 +60,7 @@ v1::GenerateRequest MakeRequest(const ChatOptions& options, const v1::ChatInput&
 // What the terminal shows never contains control characters of the model's making.
 void PrintText(const std::string& text) {
   for (unsigned char c : text) {
-    if (c >= 0x20 || c == '\n' || c == '\t') std::cout << static_cast<char>(c);
+    if ((c >= 0x20 && c != 0x7f) || c == '\n' || c == '\t') std::cout << static_cast<char>(c);
   }
   std::cout << std::flush;
 }
@@ -121,18 +121,16 @@ absl::Status RunChat(const ChatOptions& options) {
     *conversation.add_messages() = MakeMessage(v1::ROLE_USER, options.prompt);
     return Answer(*client, options, conversation).status();
   }
-  signal(SIGINT, OnInterrupt);
+  struct sigaction on_interrupt = {};  // no SA_RESTART: Ctrl-C ends the wait for a line
+  on_interrupt.sa_handler = OnInterrupt;
+  sigaction(SIGINT, &on_interrupt, nullptr);
   const bool is_terminal = isatty(STDIN_FILENO) == 1;
   if (is_terminal) std::cout << client->model().name() << " at " << options.client.target << "; /clear, /exit\n";
   std::string line = options.prompt;
   for (;;) {
     if (line.empty()) {
       if (is_terminal) std::cout << "> " << std::flush;
-      if (!std::getline(std::cin, line)) {
-        if (!interrupted.exchange(false)) break;
-        std::cin.clear();  // Ctrl-C at the prompt: a second one ends
-        break;
-      }
+      if (!std::getline(std::cin, line)) break;
     }
     if (line == "/exit" || line == "/quit") break;
     if (line == "/clear") {

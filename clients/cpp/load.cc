@@ -292,7 +292,16 @@ absl::Status RunLoad(LoadOptions options) {
     return absl::InvalidArgumentError(
         "--concurrency, --num-requests, --input-len and --output-len must be at least 1");
   }
-  if (options.connections < 1) options.connections = (options.concurrency + 255) / 256;
+  if (!(options.request_rate >= 0) || !(options.timeout_seconds >= 0) || options.connections < 0 ||
+      options.connections > 1024) {
+    return absl::InvalidArgumentError(
+        "--request-rate and --timeout must not be negative, and --connections must be 0..1024");
+  }
+  options.concurrency = std::min(options.concurrency, options.num_requests);
+  if (options.concurrency > 65536) {
+    return absl::InvalidArgumentError(StrCat("--concurrency is ", options.concurrency, "; must be 1..65536"));
+  }
+  if (options.connections == 0) options.connections = (options.concurrency + 255) / 256;
   ASSIGN_OR_RETURN(const std::unique_ptr<Client> client, Client::Connect(options.client, options.connections));
   const int64_t needed = int64_t{options.input_len} + options.output_len;
   if (needed > client->model().max_model_len()) {

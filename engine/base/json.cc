@@ -1,6 +1,7 @@
 #include "engine/base/json.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 
 #include "engine/base/strings.h"
@@ -48,6 +49,11 @@ absl::StatusOr<Json> ParseJson(std::string_view text, int max_depth) {
 }
 
 absl::StatusOr<Json> ReadJsonFile(const std::string& path, int64_t max_bytes) {
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) return absl::NotFoundError(StrCat("cannot open ", path));
+  if (!std::filesystem::is_regular_file(path, error)) {  // opening a pipe would wait for a writer
+    return absl::InvalidArgumentError(StrCat(path, " is not a regular file"));
+  }
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   if (!file) return absl::NotFoundError(StrCat("cannot open ", path));
   const int64_t size = file.tellg();

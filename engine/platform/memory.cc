@@ -91,7 +91,7 @@ void AlignedBuffer::Free() {
 }
 
 absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path) {
-  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (file < 0) return FileError(path, errno);
   struct stat facts = {};
   if (fstat(file, &facts) != 0) {

@@ -200,6 +200,10 @@ absl::Status CheckAddedTokens(std::vector<AddedToken>* tokens) {
 }  // namespace
 
 absl::StatusOr<std::string> ReadTextFile(const std::string& path) {
+  std::error_code error;
+  if (std::filesystem::exists(path, error) && !std::filesystem::is_regular_file(path, error)) {
+    return absl::InvalidArgumentError(StrCat(path, " is not a regular file"));
+  }
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   if (!file) return absl::NotFoundError(StrCat("cannot open ", path));
   const int64_t size = file.tellg();

@@ -2,11 +2,12 @@
 
 import json
 import re
+import subprocess
 
 import numpy as np
 import pytest
 
-from conftest import MODEL, ROOT, run
+from conftest import BINARY, MODEL, ROOT, run
 
 
 def generate_json(*arguments):
@@ -114,6 +115,11 @@ def test_inspect_counts_what_the_file_holds():
     (("logits", MODEL, "--token-ids", "99999999", "--output", "/dev/null"), "99999999"),
     (("chat", "--once", "--prompt", "x", "--target", "127.0.0.1:1", "--wait-ready", "0.2"), "127.0.0.1:1"),
     (("load", "--concurrency", "0"), "--concurrency"),
+    (("load", "--request-rate", "-1"), "--request-rate"),
+    (("serve", MODEL, "--grpc-listen", "127.0.0.1:99999"), "--grpc-listen"),
+    (("serve", MODEL, "--metrics-listen", "127.0.0.1"), "--metrics-listen"),
+    (("serve", MODEL, "--shutdown-timeout", "-5"), "--shutdown-timeout"),
+    (("serve", MODEL, "--isa", "sse9"), "--isa"),
 ])
 def test_errors_name_the_flag_or_the_thing(arguments, message):
     result = run(*arguments, check=False)
@@ -121,6 +127,15 @@ def test_errors_name_the_flag_or_the_thing(arguments, message):
     assert result.returncode != 0
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) <= 4
+
+
+def test_output_that_cannot_be_written_is_an_error():
+    with open("/dev/full", "w") as full:
+        result = subprocess.run([str(BINARY), "generate", str(MODEL), "--prompt", "a", "--max-tokens", "3"],
+                                stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+
+    assert result.returncode == 1
+    assert "standard output" in result.stderr
 
 
 def test_flags_take_underscores_too():

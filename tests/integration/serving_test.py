@@ -284,6 +284,26 @@ def test_sigterm_cuts_streams_off_after_the_timeout(start_server, pb):
     assert server.process.wait(30) == 0
 
 
+def test_a_second_signal_ends_a_drain(start_server, pb):
+    server = start_server("--shutdown-timeout", "5m", "--drain-delay", "1m")
+    server.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: "event=draining" in server.log_text())
+
+    server.process.send_signal(signal.SIGINT)
+
+    assert server.process.wait(10) == 1
+
+
+def test_detailed_tokenizing_is_bounded(server):
+    from expertd.v1 import tokenizer_pb2, tokenizer_pb2_grpc
+    stub = tokenizer_pb2_grpc.TokenizerServiceStub(server.channel())
+
+    with pytest.raises(grpc.RpcError) as raised:
+        stub.Tokenize(tokenizer_pb2.TokenizeRequest(texts=["a" * (2 << 20)], offsets=True))
+
+    assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_api_keys_guard_the_services_but_not_health(start_server, pb, tmp_path):
     keys = tmp_path / "keys"
     keys.write_text("# operators\nfirst-secret-of-operators\nsecond-secret-of-operators\n")

@@ -1,5 +1,8 @@
 #include "engine/base/json.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <fstream>
 
 #include <gtest/gtest.h>
@@ -60,6 +63,14 @@ TEST(JsonTest, NamesTheFileThatIsWrong) {
 
   EXPECT_NE(ReadJsonFile(path).status().message().find(path), absl::string_view::npos);
   EXPECT_EQ(ReadJsonFile(path + ".none").status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST(JsonTest, RefusesAPipeInsteadOfWaitingForIt) {
+  const std::string path = ::testing::TempDir() + "/json_test_pipe";
+  unlink(path.c_str());
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+
+  EXPECT_EQ(ReadJsonFile(path).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST(JsonTest, RefusesFilesAboveTheLimit) {
