@@ -156,8 +156,10 @@ def test_chat_and_load_speak_to_a_server(server):
     assert len([line for line in turns.stdout.splitlines() if line.strip()]) >= 2
     assert report["completed"] == 12
     assert report["output_tokens"] == 120
-    for name in ("time_to_first_token", "inter_token", "end_to_end"):
-        assert 0 < report[name]["mean_ms"] and 0 <= report[name]["median_ms"] <= report[name]["p99_ms"]
+    for name in ("time_to_first_token", "end_to_end"):
+        assert 0 < report[name]["median_ms"] <= report[name]["p99_ms"]
+    # Tokens that a slow client gets in one message have no time between them.
+    assert 0 <= report["inter_token"]["median_ms"] <= report["inter_token"]["p99_ms"]
 
 
 def test_the_readme_shows_flags_that_exist():
