@@ -23,12 +23,16 @@ def token_request(pb, num_prompt, max_tokens, salt="", **sampling):
     return request
 
 
-def settle(server):
-    """Waits until every call and sequence has been counted."""
+def wait_until(condition):
     deadline = time.monotonic() + 30
-    while server.metric("expertd_requests_running") or server.metric("expertd_streams_open"):
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def settle(server):
+    """Waits until every call and sequence has been counted."""
+    wait_until(lambda: not server.metric("expertd_requests_running") and not server.metric("expertd_streams_open"))
 
 
 def test_promtool_finds_nothing_to_say(server):
@@ -62,7 +66,10 @@ def test_counters_reconcile_with_what_was_sent(start_server, pb):
         next(stream)
     with pytest.raises(grpc.RpcError):  # queue full
         list(stub.StreamGenerate(token_request(pb, 10, 5, salt="f")))
-    for stream in running + waiting:
+    for stream in waiting:  # first, so that they never leave the queue
+        stream.cancel()
+    wait_until(lambda: server.metric("expertd_requests_waiting") == 0)
+    for stream in running:
         stream.cancel()
     settle(server)
 
