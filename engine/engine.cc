@@ -345,10 +345,11 @@ absl::Status EngineImpl::Mail(std::unique_ptr<LiveRequest> live) {
   MutexLock lock(&mutex_);
   LiveId& id = live_ids_[live->request->id()];
   if (id.aborted_with.has_value()) return *id.aborted_with;
-  const int64_t free_slots = std::max(0, config_.max_num_seqs - load_.num_running - load_.num_waiting);
-  const int64_t waiting = load_.num_waiting + num_mailed_sequences_ + num_sequences - free_slots;
+  // All that is here, against all that may run or wait: between two reports a sequence may already run that is still
+  // counted as waiting, but none is counted twice or missed.
+  const int64_t here = load_.num_running + load_.num_waiting + num_mailed_sequences_ + num_sequences;
   const int64_t waiting_tokens = load_.num_waiting_tokens + num_mailed_tokens_ + num_tokens;
-  const bool too_many = waiting > config_.max_num_queued_reqs;
+  const bool too_many = here > int64_t{config_.max_num_seqs} + config_.max_num_queued_reqs;
   if (too_many || waiting_tokens > config_.max_num_queued_tokens) {
     const char* limit = too_many ? "queue_full" : "queue_tokens_full";
     CountRejected(limit);

@@ -712,9 +712,13 @@ TEST_F(ServerTest, DrainLetsRunningRequestsEndAndRefusesNewOnes) {
   std::thread drain([&] { server_->Drain(absl::Seconds(20), absl::ZeroDuration()); });
   ASSERT_TRUE(watch->Read(&health));
   EXPECT_EQ(health.status(), HealthResponse::NOT_SERVING);
-  StreamResult refused = Stream(TextRequest("b"));
-  // Readiness goes off before requests are refused, so the first may have come too early.
-  while (refused.status.ok()) refused = Stream(TextRequest("b"));
+  // Readiness goes off before requests are refused, so the first may come too early: it is taken, and ends late.
+  StreamResult refused;
+  do {
+    grpc::ClientContext refused_context;
+    refused_context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Milliseconds(200)));
+    refused = ReadAll(*inference_->StreamGenerate(&refused_context, TextRequest("b")));
+  } while (refused.status.error_code() != grpc::StatusCode::UNAVAILABLE);
   engine_.PushText("a", "end");
   engine_.Finish("a");
   const StreamResult running = ReadAll(*reader);
