@@ -132,26 +132,34 @@ TEST_P(SameBitsTest, SurvivesPreemption) {
   EngineConfig config = Config();
   config.max_model_len = 256;
   config.num_kv_blocks = 9;
+  config.enable_prefix_caching = false;  // each try computes its prompt again
   const auto engine = MakeEngine(config);
-  RequestSpec spec = SeededSpec();
-  spec.scheduling.priority = -10;
-  absl::StatusOr<std::shared_ptr<GenerationStream>> stream = Submit(*engine, std::move(spec));
-  ASSERT_TRUE(stream.ok()) << stream.status();
-  Output output;
-  std::vector<std::shared_ptr<GenerationStream>> others;
-  while (std::optional<StreamEvent> event = (*stream)->Next()) {
-    if (std::holds_alternative<DeltaEvent>(*event) && others.size() < 3) {
-      absl::StatusOr<std::shared_ptr<GenerationStream>> other =
-          Submit(*engine, TokenSpec(SomeTokens(60, 50 + static_cast<uint32_t>(others.size())), 60));
-      ASSERT_TRUE(other.ok()) << other.status();
-      others.push_back(*std::move(other));
-    }
-    AddEvent(*std::move(event), &output);
-  }
-  for (const auto& other : others) EXPECT_TRUE(ReadAll(*other).status.ok());
 
-  EXPECT_GT(output.summary.timing.num_preemptions, 0);
-  EXPECT_EQ(Bits(output), expected);
+  // Where the others arrive too late, because this thread had to wait for a CPU, the scene is played again.
+  int num_preemptions = 0;
+  for (int attempt = 0; attempt < 50 && num_preemptions == 0; ++attempt) {
+    RequestSpec spec = SeededSpec();
+    spec.scheduling.priority = -10;
+    absl::StatusOr<std::shared_ptr<GenerationStream>> stream = Submit(*engine, std::move(spec));
+    ASSERT_TRUE(stream.ok()) << stream.status();
+    Output output;
+    std::vector<std::shared_ptr<GenerationStream>> others;
+    while (std::optional<StreamEvent> event = (*stream)->Next()) {
+      AddEvent(*std::move(event), &output);
+      if (!others.empty()) continue;
+      for (uint32_t i = 0; i < 2; ++i) {  // the request runs: now those come that outrank it
+        absl::StatusOr<std::shared_ptr<GenerationStream>> other =
+            Submit(*engine, TokenSpec(SomeTokens(60, 50 + i), 100));
+        ASSERT_TRUE(other.ok()) << other.status();
+        others.push_back(*std::move(other));
+      }
+    }
+    for (const auto& other : others) EXPECT_TRUE(ReadAll(*other).status.ok());
+    num_preemptions += output.summary.timing.num_preemptions;
+    EXPECT_EQ(Bits(output), expected);
+  }
+
+  EXPECT_GT(num_preemptions, 0);
 }
 
 TEST_P(SameBitsTest, OfACandidateComeAgainWithItsReturnedSeed) {
