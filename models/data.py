@@ -237,7 +237,7 @@ Priya Chen Wei Hana Lars Ingrid Pierre Marco Sofia""".split()
 
 
 def person(rng, lang):
-    """(name, is it fit for evaluation): a name, now and then an invented one."""
+    """A name, now and then an invented one."""
     if lang == "zh" and rng.random() < 0.8:
         return rng.choice(SURNAMES) + rng.choice(GIVEN)
     if rng.random() < 0.35:
