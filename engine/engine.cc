@@ -197,6 +197,8 @@ class EngineImpl final : public Engine {
   void ExpireDeadlines(absl::Time now);
   void Step();
   void WriteOutputs(const StepPlan& plan, const StepResult& result, absl::Time now);
+  // Queues the candidates that waited for the first one's prompt.
+  void AddSiblings(LiveRequest& live);
   void FinishSequence(LiveRequest& live, Sequence& sequence, FinishReason reason, absl::Time now);
   void FailRequest(LiveRequest& live, const absl::Status& status);
   void FailAll(const absl::Status& status);
@@ -505,12 +507,16 @@ void EngineImpl::WriteOutputs(const StepPlan& plan, const StepResult& result, ab
       if (const auto gap = live.writer->LastGap(sequence.candidate_index)) stats_->OnInterTokenGap(*gap);
     }
     if (live.siblings_wait && result.sequences[i].token >= 0) {
-      live.siblings_wait = false;
-      for (size_t c = 1; c < live.sequences.size(); ++c) scheduler_.Add(live.sequences[c].get());
+      AddSiblings(live);
     }
     const FinishReason reason = stop_found ? FinishReason::kStopSequence : sequence.finish_reason;
     if (reason != FinishReason::kNone) FinishSequence(live, sequence, reason, now);
   }
+}
+
+void EngineImpl::AddSiblings(LiveRequest& live) {
+  live.siblings_wait = false;
+  for (size_t c = 1; c < live.sequences.size(); ++c) scheduler_.Add(live.sequences[c].get());
 }
 
 void EngineImpl::FinishSequence(LiveRequest& live, Sequence& sequence, FinishReason reason, absl::Time now) {
@@ -520,8 +526,7 @@ void EngineImpl::FinishSequence(LiveRequest& live, Sequence& sequence, FinishRea
   if (stats_ != nullptr) stats_->OnSequenceFinished(live.writer->StatsOf(sequence, reason, now));
   if (--live.num_unfinished > 0) {
     if (live.siblings_wait) {  // the first candidate ended before a token: the others run on their own
-      live.siblings_wait = false;
-      for (size_t c = 1; c < live.sequences.size(); ++c) scheduler_.Add(live.sequences[c].get());
+      AddSiblings(live);
     }
     return;
   }

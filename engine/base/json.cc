@@ -1,9 +1,9 @@
 #include "engine/base/json.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
 
+#include "engine/base/file.h"
+#include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 
 namespace expertd {
@@ -49,20 +49,7 @@ absl::StatusOr<Json> ParseJson(std::string_view text, int max_depth) {
 }
 
 absl::StatusOr<Json> ReadJsonFile(const std::string& path, int64_t max_bytes) {
-  std::error_code error;
-  if (!std::filesystem::exists(path, error)) return absl::NotFoundError(StrCat("cannot open ", path));
-  if (!std::filesystem::is_regular_file(path, error)) {  // opening a pipe would wait for a writer
-    return absl::InvalidArgumentError(StrCat(path, " is not a regular file"));
-  }
-  std::ifstream file(path, std::ios::binary | std::ios::ate);
-  if (!file) return absl::NotFoundError(StrCat("cannot open ", path));
-  const int64_t size = file.tellg();
-  if (size < 0 || size > max_bytes) {
-    return absl::InvalidArgumentError(StrCat(path, " has ", size, " bytes; at most ", max_bytes));
-  }
-  std::string text(static_cast<size_t>(size), '\0');
-  file.seekg(0);
-  if (!file.read(text.data(), size)) return absl::InvalidArgumentError(StrCat("cannot read ", path));
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(path, max_bytes));
   absl::StatusOr<Json> parsed = ParseJson(text);
   if (!parsed.ok()) {
     return absl::Status(parsed.status().code(), StrCat(path, ": ", parsed.status().message()));

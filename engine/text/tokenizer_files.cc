@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
-#include <fstream>
 
+#include "engine/base/file.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 
@@ -199,22 +199,7 @@ absl::Status CheckAddedTokens(std::vector<AddedToken>* tokens) {
 
 }  // namespace
 
-absl::StatusOr<std::string> ReadTextFile(const std::string& path) {
-  std::error_code error;
-  if (std::filesystem::exists(path, error) && !std::filesystem::is_regular_file(path, error)) {
-    return absl::InvalidArgumentError(StrCat(path, " is not a regular file"));
-  }
-  std::ifstream file(path, std::ios::binary | std::ios::ate);
-  if (!file) return absl::NotFoundError(StrCat("cannot open ", path));
-  const int64_t size = file.tellg();
-  if (size < 0 || size > kMaxFileBytes) {
-    return absl::InvalidArgumentError(StrCat(path, " has ", size, " bytes; at most ", kMaxFileBytes));
-  }
-  std::string text(static_cast<size_t>(size), '\0');
-  file.seekg(0);
-  if (!file.read(text.data(), size)) return absl::InvalidArgumentError(StrCat("cannot read ", path));
-  return text;
-}
+absl::StatusOr<std::string> ReadTextFile(const std::string& path) { return ReadFile(path, kMaxFileBytes); }
 
 bool FileExists(const std::string& path) {
   std::error_code error;
