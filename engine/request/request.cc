@@ -2,12 +2,14 @@
 
 #include <array>
 #include <cmath>
+#include <optional>
 #include <random>
 #include <string_view>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
 #include "engine/base/strings.h"
+#include "engine/base/utf8.h"
 #include "engine/request/errors.h"
 
 namespace expertd {
@@ -43,33 +45,9 @@ class Violations {
   int num_found_ = 0;
 };
 
-// Offset of the first byte that doesn't belong to well-formed UTF-8 (Unicode 15, table 3-7); -1 when there is none.
-int64_t FindInvalidUtf8(std::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
-  for (size_t i = 0; i < text.size();) {
-    const uint8_t lead = byte(i);
-    if (lead < 0x80) {
-      ++i;
-      continue;
-    }
-    const int num_more = lead >= 0xC2 && lead <= 0xDF ? 1 : (lead >= 0xE0 && lead <= 0xEF) ? 2
-                         : lead >= 0xF0 && lead <= 0xF4 ? 3 : 0;
-    if (num_more == 0 || i + num_more >= text.size()) return static_cast<int64_t>(i);
-    // The second byte's range excludes overlong forms, surrogates and what is above U+10FFFF.
-    const uint8_t lowest = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-    const uint8_t highest = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-    if (byte(i + 1) < lowest || byte(i + 1) > highest) return static_cast<int64_t>(i);
-    for (int k = 2; k <= num_more; ++k) {
-      if ((byte(i + k) & 0xC0) != 0x80) return static_cast<int64_t>(i);
-    }
-    i += 1 + num_more;
-  }
-  return -1;
-}
-
 void CheckUtf8(const std::string& path, std::string_view text, Violations& violations) {
-  if (const int64_t offset = FindInvalidUtf8(text); offset >= 0) {
-    violations.Add(path, StrCat("is not UTF-8 at byte ", offset));
+  if (const std::optional<size_t> offset = FindInvalidUtf8(text)) {
+    violations.Add(path, StrCat("is not UTF-8 at byte ", *offset));
   }
 }
 
@@ -170,13 +148,13 @@ int64_t CheckJson(const std::string& path, const Json& json, Violations& violati
     if (value->is_string()) {
       const std::string& text = value->get_ref<const std::string&>();
       num_bytes += static_cast<int64_t>(text.size());
-      is_utf8 = is_utf8 && FindInvalidUtf8(text) < 0;
+      is_utf8 = is_utf8 && !FindInvalidUtf8(text);
     } else if (value->is_array()) {
       for (const Json& element : *value) open.emplace_back(&element, depth + 1);
     } else if (value->is_object()) {
       for (const auto& [key, element] : value->items()) {
         num_bytes += static_cast<int64_t>(key.size());
-        is_utf8 = is_utf8 && FindInvalidUtf8(key) < 0;
+        is_utf8 = is_utf8 && !FindInvalidUtf8(key);
         open.emplace_back(&element, depth + 1);
       }
     }

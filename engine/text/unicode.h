@@ -1,38 +1,19 @@
-// UTF-8 and the few Unicode properties that tokenizers ask for. Tables come from utf8proc (Unicode 15 in Debian 12);
-// the `tokenizers` package carries tables of Unicode 13 to 16, depending on the component, so characters assigned since
-// then may be classified differently.
+// Characters and the few Unicode properties that tokenizers ask for. Tables come from utf8proc (Unicode 15 in Debian
+// 12); the `tokenizers` package carries tables of Unicode 13 to 16, depending on the component, so characters assigned
+// since then may be classified differently.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 
+#include "engine/base/utf8.h"
 #include "engine/text/tokenizer.h"
 
 namespace expertd {
 
-inline constexpr std::string_view kReplacementCharacter = "\xEF\xBF\xBD";  // U+FFFD
-
-// What stands at the beginning of some bytes (Unicode standard, table 3-7).
-struct Utf8Scan {
-  enum class Kind {
-    kComplete,    // a character of `num_bytes`
-    kIncomplete,  // all `num_bytes` bytes there are could begin a character
-    kInvalid,     // `num_bytes` bytes form a maximal subpart that no continuation can complete
-  };
-  Kind kind;
-  int num_bytes;
-};
-
-// `bytes` is not empty.
-Utf8Scan ScanUtf8(std::string_view bytes);
-
-// Offset of the first byte that isn't part of a well-formed character; nullopt when all of `text` is UTF-8.
-std::optional<size_t> FindInvalidUtf8(std::string_view text);
-
-// Same, as a status: InvalidArgument that names the offset.
+// OK when all of `text` is UTF-8; otherwise InvalidArgument that names the offset of the first wrong byte.
 absl::Status CheckUtf8(std::string_view text);
 
 // Character at *offset of well-formed text; advances *offset behind it.
