@@ -44,7 +44,8 @@ absl::StatusOr<Json> ParseJson(std::string_view text, int max_depth) {
   try {
     return Json::parse(text);
   } catch (const std::exception& error) {
-    return absl::InvalidArgumentError(StrCat("not valid JSON: ", error.what()));
+    constexpr size_t kMaxShown = 200;  // the message quotes the text
+    return absl::InvalidArgumentError(StrCat("not valid JSON: ", std::string_view(error.what()).substr(0, kMaxShown)));
   }
 }
 
@@ -59,7 +60,7 @@ absl::StatusOr<Json> ReadJsonFile(const std::string& path, int64_t max_bytes) {
 
 const Json* JsonFind(const Json& object, std::string_view key) {
   if (!object.is_object()) return nullptr;
-  const auto it = object.find(std::string(key));
+  const auto it = object.find(key);
   return it == object.end() || it->is_null() ? nullptr : &*it;
 }
 

@@ -9,14 +9,16 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/base/json_object.h"
 
 namespace expertd {
 
 // Object keys keep the order of the file (chat templates and schemas depend on it).
-using Json = nlohmann::ordered_json;
+using Json = nlohmann::basic_json<JsonObject>;
 
-// Parses strict JSON. Errors: InvalidArgument with the byte offset; nesting deeper than `max_depth` is refused before
-// any value is built, so that hostile files cannot exhaust the stack.
+// Parses strict JSON. A key that an object gives twice keeps its first place and its last value, as Python's reader has
+// it. Errors: InvalidArgument with the byte offset; nesting deeper than `max_depth` is refused before any value is
+// built, so that hostile files cannot exhaust the stack.
 absl::StatusOr<Json> ParseJson(std::string_view text, int max_depth = 64);
 
 // Reads a whole file of at most `max_bytes` and parses it. Errors: NotFound, InvalidArgument (message names the path).

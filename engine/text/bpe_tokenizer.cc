@@ -254,7 +254,7 @@ absl::StatusOr<BpeModel::Merges> ParseMerges(const Json* json) {
   return merges;
 }
 
-absl::StatusOr<BpeModel> ParseModel(const Json& json, BpeModel::Vocabulary vocabulary, bool is_byte_level) {
+absl::StatusOr<BpeModel> ParseModel(const Json& json, bool is_byte_level) {
   ASSIGN_OR_RETURN(const std::string type, JsonStringOr(json, "type", "BPE"));
   if (type != "BPE") return absl::UnimplementedError(StrCat("model type \"", type, "\" is not supported; must be BPE"));
   for (const std::string_view key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
@@ -268,6 +268,9 @@ absl::StatusOr<BpeModel> ParseModel(const Json& json, BpeModel::Vocabulary vocab
   ASSIGN_OR_RETURN(options.fuse_unk, JsonBoolOr(json, "fuse_unk", false));
   ASSIGN_OR_RETURN(const std::string unk, JsonStringOr(json, "unk_token", ""));
   if (!unk.empty()) options.unk_token = unk;
+  const Json* vocab = JsonFind(json, "vocab");
+  if (vocab == nullptr) return absl::InvalidArgumentError("model has no vocab");
+  ASSIGN_OR_RETURN(BpeModel::Vocabulary vocabulary, ParseVocabulary(*vocab));
   ASSIGN_OR_RETURN(const BpeModel::Merges merges, ParseMerges(JsonFind(json, "merges")));
   return BpeModel::Create(std::move(vocabulary), merges, options);
 }
@@ -294,18 +297,18 @@ void ApplyBosAndEos(const TokenizerSettings& settings, TokenTable* table) {
 }
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> BuildFromJson(const std::string& text, const TokenizerSettings& settings) {
-  ASSIGN_OR_RETURN(VocabularyFile file, ParseTokenizerJson(text));
+  ASSIGN_OR_RETURN(const Json json, ParseJson(text));
   const Json null;
   const auto part = [&](std::string_view key) -> const Json& {
-    const Json* value = JsonFind(file.json, key);
+    const Json* value = JsonFind(json, key);
     return value == nullptr ? null : *value;
   };
   const Json& model_json = part("model");
   if (!model_json.is_object()) return absl::InvalidArgumentError("there is no model");
   ASSIGN_OR_RETURN(std::unique_ptr<Normalizer> normalizer, ParseNormalizer(part("normalizer")));
   ASSIGN_OR_RETURN(ParsedPreTokenizer pre_tokenizer, ParsePreTokenizer(part("pre_tokenizer")));
-  ASSIGN_OR_RETURN(BpeModel model, ParseModel(model_json, std::move(file.vocabulary), pre_tokenizer.is_byte_level));
-  ASSIGN_OR_RETURN(const Decoder decoder, ParseDecoder(JsonFind(file.json, "decoder")));
+  ASSIGN_OR_RETURN(BpeModel model, ParseModel(model_json, pre_tokenizer.is_byte_level));
+  ASSIGN_OR_RETURN(const Decoder decoder, ParseDecoder(JsonFind(json, "decoder")));
   TokenTable table = MakeTable(model, decoder);
   if (const Json* unk = JsonFind(model_json, "unk_token"); unk != nullptr && unk->is_string()) {
     table.unk = table.FindId(unk->get<std::string>());
@@ -319,7 +322,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> BuildFromJson(const std::string& text
     }
   }
   RETURN_IF_ERROR(table.Apply(settings));
-  RETURN_IF_ERROR(ParsePostProcessor(JsonFind(file.json, "post_processor"), /*depth=*/0, &table));
+  RETURN_IF_ERROR(ParsePostProcessor(JsonFind(json, "post_processor"), /*depth=*/0, &table));
   ApplyBosAndEos(settings, &table);
   return BpeTokenizer::Create({std::move(model), std::move(normalizer), std::move(pre_tokenizer)}, std::move(table));
 }
@@ -356,13 +359,13 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizerJson(const std::string& 
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadVocabAndMerges(const std::string& model_dir) {
   const std::string vocab_path = StrCat(model_dir, "/vocab.json"), merges_path = StrCat(model_dir, "/merges.txt");
   ASSIGN_OR_RETURN(const TokenizerSettings settings, ReadTokenizerSettings(model_dir));
-  ASSIGN_OR_RETURN(const std::string vocab_text, ReadTextFile(vocab_path));
+  ASSIGN_OR_RETURN(const Json vocab, ReadJsonFile(vocab_path));
   ASSIGN_OR_RETURN(const std::string merges_text, ReadTextFile(merges_path));
-  absl::StatusOr<VocabularyFile> vocab = ParseVocabJson(vocab_text);
-  if (!vocab.ok()) return Annotate(vocab_path, vocab.status());
+  absl::StatusOr<BpeModel::Vocabulary> vocabulary = ParseVocabulary(vocab);
+  if (!vocabulary.ok()) return Annotate(vocab_path, vocabulary.status());
   absl::StatusOr<BpeModel::Merges> merges = ParseMergesText(merges_text);
   if (!merges.ok()) return Annotate(merges_path, merges.status());
-  absl::StatusOr<BpeModel> model = BpeModel::Create(std::move(vocab->vocabulary), *merges, {.is_byte_level = true});
+  absl::StatusOr<BpeModel> model = BpeModel::Create(*std::move(vocabulary), *merges, {.is_byte_level = true});
   if (!model.ok()) return Annotate(model_dir, model.status());
   TokenTable table = MakeTable(*model, Decoder{.is_byte_level = true});
   RETURN_IF_ERROR(Annotate(model_dir, table.Apply(settings)));

@@ -12,90 +12,6 @@ namespace expertd {
 namespace {
 
 constexpr int64_t kMaxFileBytes = int64_t{256} << 20;
-constexpr int kMaxJsonDepth = 64;
-
-// Listens to the JSON parser and takes the members of one object (the vocabulary) away from it.
-class VocabularyCollector {
- public:
-  // `path`: keys that lead to the object; empty for the whole file.
-  VocabularyCollector(std::vector<std::string> path, BpeModel::Vocabulary* vocabulary)
-      : path_(std::move(path)), vocabulary_(vocabulary) {}
-
-  // A parser_callback_t of nlohmann: false keeps the value out of the result.
-  bool operator()(int depth, Json::parse_event_t event, Json& parsed) {
-    using Event = Json::parse_event_t;
-    const auto vocabulary_depth = static_cast<int>(path_.size()) + 1;  // of the members' keys
-    if (depth > kMaxJsonDepth) Fail(StrCat("nested more than ", kMaxJsonDepth, " deep"));
-    if (!error_.empty()) return false;
-    if (event == Event::key) return Key(depth, vocabulary_depth, parsed.get_ref<const std::string&>());
-    if (!InVocabulary()) return true;
-    if (event == Event::value && depth == vocabulary_depth) {
-      Member(parsed);
-      return false;
-    }
-    const bool is_own_bracket =
-        depth == vocabulary_depth - 1 && (event == Event::object_start || event == Event::object_end);
-    if (!is_own_bracket) Fail("the vocabulary is not an object of ids");
-    if (event == Event::object_end) is_done_ = true;
-    return true;
-  }
-
-  const std::string& error() const { return error_; }
-
- private:
-  bool InVocabulary() const { return !is_done_ && num_matched_ == path_.size(); }
-
-  bool Key(int depth, int vocabulary_depth, const std::string& key) {
-    if (InVocabulary() && depth == vocabulary_depth) {
-      name_ = key;
-      return false;
-    }
-    const auto level = static_cast<size_t>(depth) - 1;
-    if (level < path_.size() && level <= num_matched_) {
-      num_matched_ = key == path_[level] ? level + 1 : level;
-      is_done_ = false;
-    }
-    return true;
-  }
-
-  void Member(const Json& value) {
-    if (!value.is_number_integer() || value.get<int64_t>() < 0 || value.get<int64_t>() > kMaxTokenId ||
-        (value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(kMaxTokenId))) {
-      std::string shown = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-      if (shown.size() > 40) shown.resize(40);
-      Fail(StrCat("the id of \"", name_, "\" is ", shown, "; must be 0..", kMaxTokenId));
-      return;
-    }
-    vocabulary_->emplace_back(name_, static_cast<TokenId>(value.get<int64_t>()));
-  }
-
-  void Fail(std::string error) {
-    if (error_.empty()) error_ = std::move(error);
-  }
-
-  std::vector<std::string> path_;
-  BpeModel::Vocabulary* vocabulary_;
-  size_t num_matched_ = 0;  // keys of the path that enclose the present place
-  bool is_done_ = false;
-  std::string name_;
-  std::string error_;
-};
-
-absl::StatusOr<VocabularyFile> ParseWithVocabulary(std::string_view text, std::vector<std::string> path) {
-  VocabularyFile file;
-  VocabularyCollector collector(std::move(path), &file.vocabulary);
-  try {
-    file.json = Json::parse(text, [&collector](int depth, Json::parse_event_t event, Json& parsed) {
-      return collector(depth, event, parsed);
-    });
-  } catch (const std::exception& error) {
-    constexpr size_t kMaxShown = 200;  // the message quotes the file
-    return absl::InvalidArgumentError(StrCat("not valid JSON: ", std::string_view(error.what()).substr(0, kMaxShown)));
-  }
-  if (!collector.error().empty()) return absl::InvalidArgumentError(collector.error());
-  if (!file.json.is_object()) return absl::InvalidArgumentError("not a JSON object");
-  return file;
-}
 
 // A token of a role: a string, or an object with `content`.
 absl::StatusOr<std::optional<std::string>> TokenContent(const Json* value, std::string_view name) {
@@ -211,11 +127,20 @@ absl::Status Annotate(std::string_view what, const absl::Status& status) {
   return absl::Status(status.code(), StrCat(what, ": ", status.message()));
 }
 
-absl::StatusOr<VocabularyFile> ParseTokenizerJson(std::string_view text) {
-  return ParseWithVocabulary(text, {"model", "vocab"});
+absl::StatusOr<BpeModel::Vocabulary> ParseVocabulary(const Json& json) {
+  if (!json.is_object()) return absl::InvalidArgumentError("the vocabulary is not an object of ids");
+  BpeModel::Vocabulary vocabulary;
+  vocabulary.reserve(json.size());
+  for (const auto& [piece, id] : json.items()) {
+    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() > kMaxTokenId) {
+      std::string shown = id.dump(-1, ' ', false, Json::error_handler_t::replace);
+      if (shown.size() > 40) shown.resize(40);
+      return absl::InvalidArgumentError(StrCat("the id of \"", piece, "\" is ", shown, "; must be 0..", kMaxTokenId));
+    }
+    vocabulary.emplace_back(piece, static_cast<TokenId>(id.get<int64_t>()));
+  }
+  return vocabulary;
 }
-
-absl::StatusOr<VocabularyFile> ParseVocabJson(std::string_view text) { return ParseWithVocabulary(text, {}); }
 
 absl::StatusOr<BpeModel::Merges> ParseMergesText(std::string_view text) {
   BpeModel::Merges merges;

@@ -22,15 +22,10 @@ bool FileExists(const std::string& path);
 // The error with `what` (a path) in front.
 absl::Status Annotate(std::string_view what, const absl::Status& status);
 
-// A JSON file whose vocabulary is kept apart from the rest, because objects of Json take quadratic time to build.
-struct VocabularyFile {
-  Json json;                        // everything else
-  BpeModel::Vocabulary vocabulary;  // in the order of the file
-};
-// tokenizer.json: the vocabulary is at model.vocab. vocab.json: the whole file is the vocabulary.
-// Errors: InvalidArgument (not JSON, nested too deeply, an id that isn't an integer in range).
-absl::StatusOr<VocabularyFile> ParseTokenizerJson(std::string_view text);
-absl::StatusOr<VocabularyFile> ParseVocabJson(std::string_view text);
+// An object of pieces and their ids, as tokenizer.json has it at model.vocab and vocab.json as a whole. In the order of
+// the file; of a piece given twice the last id counts. Errors: InvalidArgument (not an object; an id that isn't an
+// integer in range).
+absl::StatusOr<BpeModel::Vocabulary> ParseVocabulary(const Json& json);
 
 // merges.txt: a `#version` line, then two pieces a line. Errors: InvalidArgument that names the line.
 absl::StatusOr<BpeModel::Merges> ParseMergesText(std::string_view text);

@@ -7,6 +7,8 @@
 
 #include <gtest/gtest.h>
 
+#include "engine/base/strings.h"
+
 namespace expertd {
 namespace {
 
@@ -15,6 +17,32 @@ TEST(JsonTest, KeepsTheOrderOfKeys) {
 
   ASSERT_TRUE(json.ok());
   EXPECT_EQ(json->dump(), R"({"z":1,"a":2})");
+}
+
+TEST(JsonTest, AKeyGivenTwiceKeepsItsPlaceAndItsLastValue) {
+  EXPECT_EQ(ParseJson(R"({"a": 1, "b": 2, "a": 3})")->dump(), R"({"a":3,"b":2})");
+}
+
+TEST(JsonTest, ReadsAnObjectOfManyMembers) {
+  constexpr int kNumMembers = 200'000;
+  std::string text = "{";
+  for (int i = 0; i < kNumMembers; ++i) StrAppend(&text, "\"model.layers.", i, ".weight\":", i, ",");
+  text += R"("model.layers.7.weight":-7})";
+
+  const absl::StatusOr<Json> json = ParseJson(text);
+
+  ASSERT_TRUE(json.ok());
+  EXPECT_EQ(json->size(), kNumMembers);
+  EXPECT_EQ(json->begin().key(), "model.layers.0.weight");
+  EXPECT_EQ(*JsonFind(*json, "model.layers.199999.weight"), 199'999);
+  EXPECT_EQ(*JsonFind(*json, "model.layers.7.weight"), -7);
+  EXPECT_EQ(JsonFind(*json, "model.layers.200000.weight"), nullptr);
+}
+
+TEST(JsonTest, QuotesLittleOfMalformedText) {
+  const absl::Status status = ParseJson("[\"" + std::string(100'000, 'x')).status();
+
+  EXPECT_LT(status.message().size(), 300u);
 }
 
 TEST(JsonTest, RefusesDeepNestingBeforeParsing) {
