@@ -2,6 +2,9 @@
 
 #include <utility>
 
+#include "absl/status/status.h"
+#include "engine/base/strings.h"
+
 namespace expertd {
 
 ByteRange AlignedText::OriginalRange(size_t begin, size_t end) const {
@@ -11,7 +14,14 @@ ByteRange AlignedText::OriginalRange(size_t begin, size_t end) const {
   return {position, position};
 }
 
+// Whether `num_bytes` more are still within the bound.
+bool AlignedText::Rewriter::Grow(size_t num_bytes) {
+  size_ += num_bytes;
+  return size_ <= source_.max_bytes();
+}
+
 void AlignedText::Rewriter::Keep(size_t begin, size_t end) {
+  if (!Grow(end - begin)) return;
   text_.append(source_.text().substr(begin, end - begin));
   if (!source_.keep_offsets_) return;
   for (size_t i = begin; i < end; ++i) {
@@ -22,6 +32,7 @@ void AlignedText::Rewriter::Keep(size_t begin, size_t end) {
 }
 
 void AlignedText::Rewriter::Replace(size_t begin, size_t end, std::string_view replacement) {
+  if (!Grow(replacement.size())) return;
   text_.append(replacement);
   if (!source_.keep_offsets_) return;
   const ByteRange range = source_.OriginalRange(begin, end);
@@ -29,7 +40,11 @@ void AlignedText::Rewriter::Replace(size_t begin, size_t end, std::string_view r
   ends_.insert(ends_.end(), replacement.size(), static_cast<uint32_t>(range.end));
 }
 
-AlignedText AlignedText::Rewriter::Finish() && {
+absl::StatusOr<AlignedText> AlignedText::Rewriter::Finish() && {
+  if (size_ > source_.max_bytes()) {
+    return absl::InvalidArgumentError(StrCat("the tokenizer's rules make a text of ", size_, " bytes out of ",
+                                             source_.original_.size(), "; at most ", source_.max_bytes()));
+  }
   AlignedText result(source_.original_, source_.origin_, source_.keep_offsets_);
   result.is_rewritten_ = true;
   result.rewritten_ = std::move(text_);

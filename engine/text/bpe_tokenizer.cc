@@ -16,28 +16,47 @@ namespace {
 
 constexpr std::string_view kMetaspace = "\xE2\x96\x81";  // ▁
 constexpr int kMaxSequenceParts = 64;
+constexpr size_t kMaxTemplateTokens = 64;  // on either side of a text
+
+// What a decoder makes of a piece may be longer than the piece by this much. Honest decoders shorten it.
+constexpr size_t kMaxDecodedGrowth = 16;
+constexpr size_t kMaxDecodedExtraBytes = 64;
 
 // What a token contributes to text: the `decoder` part of tokenizer.json, which works token by token but for one blank
 // in front of the whole text.
 struct Decoder {
   struct Replacement {
     std::string from, to;
+
+    // Stops once the result is longer than `max_bytes`.
+    std::string Apply(std::string_view text, size_t max_bytes) const {
+      std::string result;
+      size_t done = 0;
+      for (size_t at = text.find(from); at != text.npos && result.size() <= max_bytes; at = text.find(from, done)) {
+        result.append(text.substr(done, at - done)).append(to);
+        done = at + from.size();
+      }
+      return result.append(text.substr(done));
+    }
   };
   bool is_byte_level = false;
   bool has_byte_pieces = false;
   std::vector<Replacement> replacements = {};
   bool strips_leading_space = false;
 
-  std::string Bytes(const std::string& piece) const {
+  // Error: InvalidArgument when the replacements make too much of the piece.
+  absl::StatusOr<std::string> Bytes(const std::string& piece) const {
     if (is_byte_level) return FromByteLevelForm(piece).value_or(piece);
     if (has_byte_pieces) {
       if (const auto byte = ParseBytePiece(piece)) return std::string(1, static_cast<char>(*byte));
     }
     std::string bytes = piece;
+    const size_t max_bytes = piece.size() * kMaxDecodedGrowth + kMaxDecodedExtraBytes;
     for (const Replacement& replacement : replacements) {
-      for (size_t at = bytes.find(replacement.from); at != std::string::npos;
-           at = bytes.find(replacement.from, at + replacement.to.size())) {
-        bytes.replace(at, replacement.from.size(), replacement.to);
+      bytes = replacement.Apply(bytes, max_bytes);
+      if (bytes.size() > max_bytes) {
+        return absl::InvalidArgumentError(StrCat("decoder makes ", bytes.size(), " bytes or more of a piece of ",
+                                                 piece.size(), "; at most ", max_bytes));
       }
     }
     return bytes;
@@ -83,7 +102,8 @@ class BpeTokenizer final : public TokenizerBase {
       }
       AlignedText::Rewriter rewriter(text);
       rewriter.Keep(part.range.begin, part.range.end);
-      RETURN_IF_ERROR(EncodeStretch(std::move(rewriter).Finish(), origin == 0 && part.range.begin == 0, sink));
+      ASSIGN_OR_RETURN(AlignedText stretch, std::move(rewriter).Finish());
+      RETURN_IF_ERROR(EncodeStretch(std::move(stretch), origin == 0 && part.range.begin == 0, sink));
     }
     return absl::OkStatus();
   }
@@ -92,7 +112,6 @@ class BpeTokenizer final : public TokenizerBase {
   absl::Status EncodeStretch(AlignedText text, bool is_whole_text_start, EncodingSink* sink) const {
     const size_t size = text.text().size();
     if (size == 0) return absl::OkStatus();
-    if (size > UINT32_MAX / 4) return absl::ResourceExhaustedError(StrCat("normalized text has ", size, " bytes"));
     PieceList list{std::move(text), {{0, static_cast<uint32_t>(size)}}, is_whole_text_start};
     if (const PreTokenizer* pre_tokenizer = parts_.pre_tokenizer.pre_tokenizer.get()) {
       RETURN_IF_ERROR(pre_tokenizer->Apply(&list));
@@ -163,8 +182,9 @@ absl::StatusOr<Decoder> ParseDecoder(const Json* json) {
     return decoder;
   }
   const Json* parts = JsonFind(*json, "decoders");
-  if (parts == nullptr || !parts->is_array())
-    return absl::InvalidArgumentError("decoder Sequence has no list of decoders");
+  if (parts == nullptr || !parts->is_array() || parts->size() > kMaxSequenceParts) {
+    return absl::InvalidArgumentError("decoder Sequence has no list of decoders, or too many");
+  }
   for (const Json& part : *parts) RETURN_IF_ERROR(ParseDecoderPart(part, &decoder, &is_fused));
   return decoder;
 }
@@ -208,6 +228,10 @@ absl::Status ParseTemplate(const Json& json, TokenTable* table) {
     ASSIGN_OR_RETURN(const std::string name, JsonStringOr(*special, "id", ""));
     ASSIGN_OR_RETURN(const std::vector<TokenId> ids, TemplateIds(json, name, *table));
     std::vector<TokenId>& side = num_sequences == 0 ? prefix : suffix;
+    if (side.size() + ids.size() > kMaxTemplateTokens) {
+      return absl::InvalidArgumentError(
+          StrCat("post_processor TemplateProcessing puts more than ", kMaxTemplateTokens, " tokens beside a text"));
+    }
     side.insert(side.end(), ids.begin(), ids.end());
   }
   if (num_sequences != 1) {
@@ -275,11 +299,12 @@ absl::StatusOr<BpeModel> ParseModel(const Json& json, bool is_byte_level) {
   return BpeModel::Create(std::move(vocabulary), merges, options);
 }
 
-TokenTable MakeTable(const BpeModel& model, const Decoder& decoder) {
+absl::StatusOr<TokenTable> MakeTable(const BpeModel& model, const Decoder& decoder) {
   TokenTable table(model.size());
   for (TokenId id = 0; id < model.size(); ++id) {
     const std::string piece(model.piece(id));
-    table.SetPiece(id, piece, decoder.Bytes(piece));
+    ASSIGN_OR_RETURN(const std::string bytes, decoder.Bytes(piece));
+    table.SetPiece(id, piece, bytes);
   }
   table.strips_leading_space = decoder.strips_leading_space;
   return table;
@@ -309,7 +334,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> BuildFromJson(const std::string& text
   ASSIGN_OR_RETURN(ParsedPreTokenizer pre_tokenizer, ParsePreTokenizer(part("pre_tokenizer")));
   ASSIGN_OR_RETURN(BpeModel model, ParseModel(model_json, pre_tokenizer.is_byte_level));
   ASSIGN_OR_RETURN(const Decoder decoder, ParseDecoder(JsonFind(json, "decoder")));
-  TokenTable table = MakeTable(model, decoder);
+  ASSIGN_OR_RETURN(TokenTable table, MakeTable(model, decoder));
   if (const Json* unk = JsonFind(model_json, "unk_token"); unk != nullptr && unk->is_string()) {
     table.unk = table.FindId(unk->get<std::string>());
   }
@@ -367,7 +392,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> LoadVocabAndMerges(const std::string&
   if (!merges.ok()) return Annotate(merges_path, merges.status());
   absl::StatusOr<BpeModel> model = BpeModel::Create(*std::move(vocabulary), *merges, {.is_byte_level = true});
   if (!model.ok()) return Annotate(model_dir, model.status());
-  TokenTable table = MakeTable(*model, Decoder{.is_byte_level = true});
+  ASSIGN_OR_RETURN(TokenTable table, MakeTable(*model, Decoder{.is_byte_level = true}));
   RETURN_IF_ERROR(Annotate(model_dir, table.Apply(settings)));
   ApplyBosAndEos(settings, &table);
   absl::StatusOr<BpeParts> parts = PartsOfClass(settings, *std::move(model));

@@ -12,7 +12,8 @@
 namespace expertd {
 namespace {
 
-constexpr int kMaxDepth = 8;  // of Sequences in Sequences
+constexpr int kMaxDepth = 8;   // of Sequences in Sequences
+constexpr int kMaxParts = 64;  // of all of them; each is a pass over every text
 
 class UnicodeFormNormalizer : public Normalizer {
  public:
@@ -36,7 +37,7 @@ class UnicodeFormNormalizer : public Normalizer {
       done = cluster.end;
     }
     rewriter.Keep(done, text.size());
-    *aligned = std::move(rewriter).Finish();
+    ASSIGN_OR_RETURN(*aligned, std::move(rewriter).Finish());
     return absl::OkStatus();
   }
 
@@ -56,7 +57,7 @@ class LowercaseNormalizer : public Normalizer {
       AppendLowercase(DecodeUtf8(text, &i), &lower);
       rewriter.Replace(begin, i, lower);
     }
-    *aligned = std::move(rewriter).Finish();
+    ASSIGN_OR_RETURN(*aligned, std::move(rewriter).Finish());
     return absl::OkStatus();
   }
 };
@@ -70,7 +71,7 @@ class PrependNormalizer : public Normalizer {
     AlignedText::Rewriter rewriter(*aligned);
     rewriter.Replace(0, 0, prefix_);
     rewriter.Keep(0, aligned->text().size());
-    *aligned = std::move(rewriter).Finish();
+    ASSIGN_OR_RETURN(*aligned, std::move(rewriter).Finish());
     return absl::OkStatus();
   }
 
@@ -96,7 +97,7 @@ class ReplaceNormalizer : public Normalizer {
       done = match.end;
     }
     rewriter.Keep(done, aligned->text().size());
-    *aligned = std::move(rewriter).Finish();
+    ASSIGN_OR_RETURN(*aligned, std::move(rewriter).Finish());
     return absl::OkStatus();
   }
 
@@ -125,7 +126,7 @@ class StripNormalizer : public Normalizer {
     if (begin == 0 && end == text.size()) return absl::OkStatus();
     AlignedText::Rewriter rewriter(*aligned);
     rewriter.Keep(begin, end);
-    *aligned = std::move(rewriter).Finish();
+    ASSIGN_OR_RETURN(*aligned, std::move(rewriter).Finish());
     return absl::OkStatus();
   }
 
@@ -154,28 +155,32 @@ std::optional<UnicodeNormalizer::Form> ParseForm(std::string_view type) {
   return std::nullopt;
 }
 
-absl::StatusOr<std::unique_ptr<Normalizer>> Parse(const Json& json, int depth);
+absl::StatusOr<std::unique_ptr<Normalizer>> Parse(const Json& json, int depth, int* num_parts);
 
-absl::StatusOr<std::unique_ptr<Normalizer>> ParseSequence(const Json& json, int depth) {
+absl::StatusOr<std::unique_ptr<Normalizer>> ParseSequence(const Json& json, int depth, int* num_parts) {
   const Json* list = JsonFind(json, "normalizers");
   if (list == nullptr || !list->is_array()) {
     return absl::InvalidArgumentError("normalizer Sequence has no list of normalizers");
   }
   std::vector<std::unique_ptr<Normalizer>> parts;
   for (const Json& item : *list) {
-    ASSIGN_OR_RETURN(std::unique_ptr<Normalizer> part, Parse(item, depth + 1));
+    ASSIGN_OR_RETURN(std::unique_ptr<Normalizer> part, Parse(item, depth + 1, num_parts));
     if (part != nullptr) parts.push_back(std::move(part));
   }
   return std::make_unique<SequenceNormalizer>(std::move(parts));
 }
 
-absl::StatusOr<std::unique_ptr<Normalizer>> Parse(const Json& json, int depth) {
+// `num_parts` counts all that have been read.
+absl::StatusOr<std::unique_ptr<Normalizer>> Parse(const Json& json, int depth, int* num_parts) {
   if (json.is_null()) return std::unique_ptr<Normalizer>();
   if (depth > kMaxDepth) return absl::InvalidArgumentError("normalizer is nested too deeply");
+  if (++*num_parts > kMaxParts) {
+    return absl::InvalidArgumentError(StrCat("normalizer has more than ", kMaxParts, " parts"));
+  }
   ASSIGN_OR_RETURN(const std::string type, JsonStringOr(json, "type", ""));
   if (const auto form = ParseForm(type)) return std::make_unique<UnicodeFormNormalizer>(*form);
   if (type == "Lowercase") return std::make_unique<LowercaseNormalizer>();
-  if (type == "Sequence") return ParseSequence(json, depth);
+  if (type == "Sequence") return ParseSequence(json, depth, num_parts);
   if (type == "Prepend") {
     ASSIGN_OR_RETURN(std::string prefix, JsonStringOr(json, "prepend", ""));
     return std::make_unique<PrependNormalizer>(std::move(prefix));
@@ -195,7 +200,10 @@ absl::StatusOr<std::unique_ptr<Normalizer>> Parse(const Json& json, int depth) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Normalizer>> ParseNormalizer(const Json& json) { return Parse(json, 0); }
+absl::StatusOr<std::unique_ptr<Normalizer>> ParseNormalizer(const Json& json) {
+  int num_parts = 0;
+  return Parse(json, 0, &num_parts);
+}
 
 std::unique_ptr<Normalizer> MakeNfcNormalizer() {
   return std::make_unique<UnicodeFormNormalizer>(UnicodeNormalizer::Form::kNfc);

@@ -15,7 +15,8 @@
 namespace expertd {
 namespace {
 
-constexpr int kMaxDepth = 8;  // of Sequences in Sequences
+constexpr int kMaxDepth = 8;   // of Sequences in Sequences
+constexpr int kMaxParts = 64;  // of all of them; each is a pass over every text
 
 enum class SplitBehavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };
 
@@ -146,13 +147,13 @@ class CharacterSplit : public PreTokenizer {
 
 // Puts `prefix` in front of each piece for which `wants_prefix(text of the piece, whether it begins the user's text)`.
 template <typename WantsPrefix>
-void PrefixPieces(std::string_view prefix, WantsPrefix wants_prefix, PieceList* list) {
+absl::Status PrefixPieces(std::string_view prefix, WantsPrefix wants_prefix, PieceList* list) {
   const std::string_view text = list->text.text();
   bool any = false;
   for (const PieceList::Piece piece : list->pieces) {
     any = any || wants_prefix(PieceText(*list, piece), list->is_whole_text_start && piece.begin == 0);
   }
-  if (!any) return;
+  if (!any) return absl::OkStatus();
   AlignedText::Rewriter rewriter(list->text);
   std::vector<PieceList::Piece> moved;
   for (const PieceList::Piece piece : list->pieces) {
@@ -164,8 +165,9 @@ void PrefixPieces(std::string_view prefix, WantsPrefix wants_prefix, PieceList* 
     rewriter.Keep(piece.begin, piece.end);
     moved.push_back({begin, static_cast<uint32_t>(rewriter.size())});
   }
-  list->text = std::move(rewriter).Finish();
+  ASSIGN_OR_RETURN(list->text, std::move(rewriter).Finish());
   list->pieces = std::move(moved);
+  return absl::OkStatus();
 }
 
 class ByteLevelPreTokenizer : public PreTokenizer {
@@ -175,7 +177,7 @@ class ByteLevelPreTokenizer : public PreTokenizer {
 
   absl::Status Apply(PieceList* list) const override {
     if (add_prefix_space_) {
-      PrefixPieces(" ", [](std::string_view piece, bool) { return piece[0] != ' '; }, list);
+      RETURN_IF_ERROR(PrefixPieces(" ", [](std::string_view piece, bool) { return piece[0] != ' '; }, list));
     }
     return split_ == nullptr ? absl::OkStatus() : split_->Apply(list);
   }
@@ -193,21 +195,19 @@ class MetaspacePreTokenizer : public PreTokenizer {
       : replacement_(std::move(replacement)), scheme_(scheme), split_(split) {}
 
   absl::Status Apply(PieceList* list) const override {
-    ReplaceSpaces(list);
-    PrefixPieces(
-        replacement_,
-        [this](std::string_view piece, bool is_start) {
-          const bool applies = scheme_ == PrependScheme::kAlways || (scheme_ == PrependScheme::kFirst && is_start);
-          return applies && piece.substr(0, replacement_.size()) != replacement_;
-        },
-        list);
+    RETURN_IF_ERROR(ReplaceSpaces(list));
+    const auto wants_prefix = [this](std::string_view piece, bool is_start) {
+      const bool applies = scheme_ == PrependScheme::kAlways || (scheme_ == PrependScheme::kFirst && is_start);
+      return applies && piece.substr(0, replacement_.size()) != replacement_;
+    };
+    RETURN_IF_ERROR(PrefixPieces(replacement_, wants_prefix, list));
     if (!split_) return absl::OkStatus();
     return SplitPreTokenizer(TextPattern::FromString(replacement_), SplitBehavior::kMergedWithNext, /*invert=*/false)
         .Apply(list);
   }
 
  private:
-  void ReplaceSpaces(PieceList* list) const {
+  absl::Status ReplaceSpaces(PieceList* list) const {
     AlignedText::Rewriter rewriter(list->text);
     for (PieceList::Piece& piece : list->pieces) {
       const std::string_view text = PieceText(*list, piece);
@@ -221,7 +221,8 @@ class MetaspacePreTokenizer : public PreTokenizer {
       rewriter.Keep(piece.begin + done, piece.end);
       piece = {begin, static_cast<uint32_t>(rewriter.size())};
     }
-    list->text = std::move(rewriter).Finish();
+    ASSIGN_OR_RETURN(list->text, std::move(rewriter).Finish());
+    return absl::OkStatus();
   }
 
   std::string replacement_;
@@ -252,9 +253,9 @@ absl::StatusOr<SplitBehavior> ParseBehavior(const Json& json, std::string_view w
   return absl::UnimplementedError(StrCat("pre_tokenizer ", what, ": behavior \"", name, "\" is not supported"));
 }
 
-absl::StatusOr<ParsedPreTokenizer> Parse(const Json& json, int depth);
+absl::StatusOr<ParsedPreTokenizer> Parse(const Json& json, int depth, int* num_parts);
 
-absl::StatusOr<ParsedPreTokenizer> ParseSequence(const Json& json, int depth) {
+absl::StatusOr<ParsedPreTokenizer> ParseSequence(const Json& json, int depth, int* num_parts) {
   const Json* list = JsonFind(json, "pretokenizers");
   if (list == nullptr || !list->is_array()) {
     return absl::InvalidArgumentError("pre_tokenizer Sequence has no list of pretokenizers");
@@ -263,7 +264,7 @@ absl::StatusOr<ParsedPreTokenizer> ParseSequence(const Json& json, int depth) {
   bool is_byte_level = false;
   for (const Json& item : *list) {
     if (is_byte_level) return absl::UnimplementedError("pre_tokenizer ByteLevel is supported only as the last one");
-    ASSIGN_OR_RETURN(ParsedPreTokenizer part, Parse(item, depth + 1));
+    ASSIGN_OR_RETURN(ParsedPreTokenizer part, Parse(item, depth + 1, num_parts));
     is_byte_level = part.is_byte_level;
     if (part.pre_tokenizer != nullptr) parts.push_back(std::move(part.pre_tokenizer));
   }
@@ -328,11 +329,15 @@ ParsedPreTokenizer BertSplit() {
   return {std::make_unique<SequencePreTokenizer>(std::move(parts)), false};
 }
 
-absl::StatusOr<ParsedPreTokenizer> Parse(const Json& json, int depth) {
+// `num_parts` counts all that have been read.
+absl::StatusOr<ParsedPreTokenizer> Parse(const Json& json, int depth, int* num_parts) {
   if (json.is_null()) return ParsedPreTokenizer{};
   if (depth > kMaxDepth) return absl::InvalidArgumentError("pre_tokenizer is nested too deeply");
+  if (++*num_parts > kMaxParts) {
+    return absl::InvalidArgumentError(StrCat("pre_tokenizer has more than ", kMaxParts, " parts"));
+  }
   ASSIGN_OR_RETURN(const std::string type, JsonStringOr(json, "type", ""));
-  if (type == "Sequence") return ParseSequence(json, depth);
+  if (type == "Sequence") return ParseSequence(json, depth, num_parts);
   if (type == "Split") return ParseSplit(json);
   if (type == "ByteLevel") return ParseByteLevel(json);
   if (type == "Metaspace") return ParseMetaspace(json);
@@ -360,6 +365,9 @@ absl::StatusOr<ParsedPreTokenizer> Parse(const Json& json, int depth) {
 
 }  // namespace
 
-absl::StatusOr<ParsedPreTokenizer> ParsePreTokenizer(const Json& json) { return Parse(json, 0); }
+absl::StatusOr<ParsedPreTokenizer> ParsePreTokenizer(const Json& json) {
+  int num_parts = 0;
+  return Parse(json, 0, &num_parts);
+}
 
 }  // namespace expertd

@@ -29,7 +29,8 @@ class PreTokenizer {
  public:
   virtual ~PreTokenizer() = default;
 
-  // Cuts each piece further; may rewrite the text (dummy spaces). Errors: ResourceExhausted from a regular expression.
+  // Cuts each piece further; may rewrite the text (dummy spaces). Errors: ResourceExhausted from a regular expression;
+  // InvalidArgument when the text grows beyond AlignedText's bound.
   virtual absl::Status Apply(PieceList* list) const = 0;
 };
 
@@ -40,7 +41,8 @@ struct ParsedPreTokenizer {
 
 // `json`: the value of `pre_tokenizer`, or null. Known: BertPreTokenizer, ByteLevel (last of a sequence),
 // CharDelimiterSplit, Digits, Metaspace, Punctuation, Sequence, Split, Whitespace, WhitespaceSplit. Errors:
-// Unimplemented for other types, InvalidArgument for damaged ones; both name the type.
+// Unimplemented for other types, InvalidArgument for damaged ones, both naming the type; InvalidArgument for too many
+// in sequence.
 absl::StatusOr<ParsedPreTokenizer> ParsePreTokenizer(const Json& json);
 
 // Expression of Qwen2, Qwen2.5 and Qwen3, and that of GPT-2 (ByteLevel's own).

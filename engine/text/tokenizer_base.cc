@@ -10,7 +10,7 @@
 namespace expertd {
 namespace {
 
-// Keeps every offset within 32 bits even when normalization makes a text eleven times as long.
+// Keeps every offset in a text within 32 bits.
 constexpr size_t kMaxTextBytes = size_t{256} << 20;
 
 }  // namespace

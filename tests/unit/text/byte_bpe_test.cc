@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/base/json.h"
+#include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 #include "engine/text/bpe_model.h"
 #include "engine/text/text_regex.h"
@@ -284,6 +285,105 @@ TEST(ByteBpeTest, RandomDamageIsAStatusOrAWorkingTokenizer) {
 
   EXPECT_GT(num_refused, 0);
   EXPECT_LT(num_refused, 400);  // some damage leaves a tokenizer
+}
+
+// ---- rules that make much of little
+
+// A sequence that makes 2^num_parts letters h of each.
+Json Doubling(std::string_view list_name, int num_parts) {
+  const Json twice = Json::parse(R"({"type": "Replace", "pattern": {"String": "h"}, "content": "hh"})");
+  return {{"type", "Sequence"}, {std::string(list_name), Json::array_t(static_cast<size_t>(num_parts), twice)}};
+}
+
+absl::StatusOr<std::vector<TokenId>> EncodeWith(std::string_view part, const Json& value, std::string_view text) {
+  Json json = SmallTokenizer();
+  json[std::string(part)] = value;
+  ASSIGN_OR_RETURN(const auto tokenizer, Load(json));
+  return tokenizer->Encode(text, {});
+}
+
+TEST(ByteBpeTest, BoundsWhatNormalizersMakeOfAText) {
+  const auto grown = EncodeWith("normalizer", Doubling("normalizers", 60), "hh");
+
+  EXPECT_EQ(grown.status(), absl::InvalidArgumentError(
+                                "the tokenizer's rules make a text of 8192 bytes out of 2; at most 4128"));
+  EXPECT_EQ(EncodeWith("normalizer", Doubling("normalizers", 4), std::string(100'000, 'h'))->size(), 1'600'000u);
+}
+
+TEST(ByteBpeTest, BoundsASingleNormalizerThatMakesMuch) {
+  Json json = SmallTokenizer();
+  json["normalizer"] = {
+      {"type", "Replace"}, {"pattern", {{"String", "h"}}}, {"content", std::string(1'000'000, 'e')}};
+  const auto tokenizer = *Load(json);
+
+  EXPECT_EQ(tokenizer->EncodeWithOffsets(std::string(1'000'000, 'h'), {}).status(),
+            absl::InvalidArgumentError(
+                "the tokenizer's rules make a text of 1000000000000 bytes out of 1000000; at most 16004096"));
+  EXPECT_TRUE(tokenizer->Encode("eee", {}).ok());
+}
+
+TEST(ByteBpeTest, BoundsWhatPreTokenizersMakeOfAText) {
+  const Json blanks = Json::parse(R"({"type": "Metaspace", "replacement": "  ", "prepend_scheme": "never"})");
+  const Json sequence = {{"type", "Sequence"}, {"pretokenizers", Json::array_t(40, blanks)}};
+
+  EXPECT_EQ(EncodeWith("pre_tokenizer", sequence, "h h").status(),
+            absl::InvalidArgumentError("the tokenizer's rules make a text of 8194 bytes out of 3; at most 4144"));
+}
+
+TEST(ByteBpeTest, LetsTheLongestHonestNormalizationPass) {
+  const Json rules = Json::parse(R"({"type": "Sequence", "normalizers": [
+      {"type": "NFKC"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]})");
+  std::string text;
+  for (int i = 0; i < 10'000; ++i) text += "\uFDFA";
+
+  EXPECT_TRUE(EncodeWith("normalizer", rules, text).ok());
+}
+
+TEST(ByteBpeTest, RefusesAddedTokensThatNormalizersMakeTooLong) {
+  Json json = SmallTokenizer();
+  json["normalizer"] = Doubling("normalizers", 60);
+  json["added_tokens"][0]["content"] = "<h>";
+  json["added_tokens"][0]["normalized"] = true;
+  json["added_tokens"][0]["special"] = false;
+
+  EXPECT_EQ(LoadStatus(json).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(LoadStatus(json).message()), HasSubstr("out of 3; at most 4144"));
+}
+
+TEST(ByteBpeTest, RefusesDecodersThatMakeMuchOfAPiece) {
+  Json json = SmallTokenizer();
+  json["decoder"] = Doubling("decoders", 30);
+
+  EXPECT_THAT(std::string(LoadStatus(json).message()), HasSubstr("bytes or more of a piece of 1; at most 80"));
+}
+
+TEST(ByteBpeTest, RefusesMoreRulesInSequenceThanAnyTokenizerHas) {
+  const std::pair<std::string, std::string> cases[] = {{"normalizer", "normalizer has more than 64 parts"},
+                                                       {"pre_tokenizer", "pre_tokenizer has more than 64 parts"},
+                                                       {"decoder", "has no list of decoders, or too many"}};
+
+  for (const auto& [part, message] : cases) {
+    Json json = SmallTokenizer();
+    json[part] = {{"type", "Sequence"},
+                  {"normalizers", Json::array_t(65, {{"type", "Lowercase"}})},
+                  {"pretokenizers", Json::array_t(65, {{"type", "WhitespaceSplit"}})},
+                  {"decoders", Json::array_t(65, {{"type", "Fuse"}})}};
+
+    EXPECT_EQ(LoadStatus(json).code(), absl::StatusCode::kInvalidArgument) << part;
+    EXPECT_THAT(std::string(LoadStatus(json).message()), HasSubstr(message));
+  }
+}
+
+TEST(ByteBpeTest, RefusesPostProcessorsThatPutManyTokensBesideAText) {
+  Json json = SmallTokenizer();
+  json["post_processor"] = Json::parse(R"({"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A"}}],
+                                           "special_tokens": {"<end>": {"ids": [10, 10, 10, 10, 10]}}})");
+  for (int i = 0; i < 13; ++i) {
+    json["post_processor"]["single"].push_back(Json::parse(R"({"SpecialToken": {"id": "<end>"}})"));
+  }
+
+  EXPECT_EQ(LoadStatus(json).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(LoadStatus(json).message()), HasSubstr("puts more than 64 tokens beside a text"));
 }
 
 TEST(ByteBpeTest, RefusesDeepNesting) {
