@@ -4,9 +4,11 @@
 #include <optional>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
+#include "engine/text/jinja/lexer.h"
 #include "engine/text/jinja/unicode.h"
 #include "engine/text/tokenizer_files.h"
 
@@ -34,8 +36,31 @@ constexpr std::string_view kReservedVariables[] = {
 
 std::string_view Stripped(std::string_view text) { return jinja::StripSpace(text, jinja::StripSides::kBoth); }
 
-// A message as templates are to see it: without nulls, and with its reasoning under the names they read.
-absl::StatusOr<Json> NormalizeMessage(const Json& message, size_t index) {
+// Whether the template treats a message without content apart: `message['content'] is none`, `content is not none`.
+bool AsksForNoContent(const std::string& source) {
+  const absl::StatusOr<std::vector<jinja::Token>> tokens = jinja::Tokenize(source);
+  if (!tokens.ok()) return false;
+  for (auto token = tokens->begin(); token != tokens->end(); ++token) {
+    using jinja::TokenType;
+    if ((token->type != TokenType::kName && token->type != TokenType::kString) || token->text != "content") continue;
+    auto next = token + 1;  // the last token is none of those skipped here
+    if (next->IsOperator("]")) ++next;
+    if (!next->IsName("is")) continue;
+    ++next;
+    if (next->IsName("not")) ++next;
+    if (next->IsName("none")) return true;
+  }
+  return false;
+}
+
+bool HasOnlyCalls(const Json& message) {
+  const Json* calls = JsonFind(message, "tool_calls");
+  return calls != nullptr && calls->is_array() && !calls->empty() && JsonFind(message, "content") == nullptr;
+}
+
+// A message as templates are to see it: without nulls, with its reasoning under the names they read, and with
+// `content_of_calls` where there are only calls.
+absl::StatusOr<Json> NormalizeMessage(const Json& message, size_t index, const Json& content_of_calls) {
   if (!message.is_object()) {
     return absl::InvalidArgumentError(StrCat("messages[", index, "] must be an object, not ", message.type_name()));
   }
@@ -49,16 +74,17 @@ absl::StatusOr<Json> NormalizeMessage(const Json& message, size_t index) {
     if (!value.is_null()) result[name] = value;
   }
   if (reasoning != nullptr) result["reasoning_content"] = *reasoning;
+  if (HasOnlyCalls(message)) result["content"] = content_of_calls;
   return result;
 }
 
-absl::StatusOr<Json> NormalizeMessages(const Json& messages) {
+absl::StatusOr<Json> NormalizeMessages(const Json& messages, const Json& content_of_calls) {
   if (!messages.is_array() || messages.empty()) {
     return absl::InvalidArgumentError("messages must be an array of at least one message");
   }
   Json result = Json::array();
   for (const Json& message : messages) {
-    ASSIGN_OR_RETURN(Json normalized, NormalizeMessage(message, result.size()));
+    ASSIGN_OR_RETURN(Json normalized, NormalizeMessage(message, result.size(), content_of_calls));
     result.push_back(std::move(normalized));
   }
   return result;
@@ -180,16 +206,21 @@ absl::StatusOr<Sources> FindSources(const std::string& model_dir) {
 
 }  // namespace
 
-ChatTemplate::ChatTemplate(jinja::Template main, std::unique_ptr<jinja::Template> for_tools, SpecialTokens tokens)
+ChatTemplate::ChatTemplate(Variant main, std::unique_ptr<Variant> for_tools, SpecialTokens tokens)
     : main_(std::move(main)), for_tools_(std::move(for_tools)), tokens_(std::move(tokens)) {}
+
+absl::StatusOr<ChatTemplate::Variant> ChatTemplate::ParseVariant(const std::string& source) {
+  ASSIGN_OR_RETURN(jinja::Template parsed, jinja::Template::Parse(source));
+  return Variant{std::move(parsed), AsksForNoContent(source)};
+}
 
 absl::StatusOr<ChatTemplate> ChatTemplate::Parse(const std::string& source, SpecialTokens tokens,
                                                  const std::string& tool_source) {
-  ASSIGN_OR_RETURN(jinja::Template main, jinja::Template::Parse(source));
-  std::unique_ptr<jinja::Template> for_tools;
+  ASSIGN_OR_RETURN(Variant main, ParseVariant(source));
+  std::unique_ptr<Variant> for_tools;
   if (!tool_source.empty()) {
-    ASSIGN_OR_RETURN(jinja::Template parsed, jinja::Template::Parse(tool_source));
-    for_tools = std::make_unique<jinja::Template>(std::move(parsed));
+    ASSIGN_OR_RETURN(Variant parsed, ParseVariant(tool_source));
+    for_tools = std::make_unique<Variant>(std::move(parsed));
   }
   return ChatTemplate(std::move(main), std::move(for_tools), std::move(tokens));
 }
@@ -199,22 +230,23 @@ absl::StatusOr<std::string> ChatTemplate::Render(const Json& messages, const Jso
   if (options.continue_final_message && options.add_generation_prompt) {
     return absl::InvalidArgumentError("continue_final_message and add_generation_prompt exclude each other");
   }
+  const bool has_tools = tools != nullptr && !tools->is_null();
+  const Variant& chosen = has_tools && for_tools_ != nullptr ? *for_tools_ : main_;
+  const Json content_of_calls = chosen.asks_for_no_content ? Json(nullptr) : Json("");
   Json variables = Json::object();
   AddSpecialTokens(tokens_, variables);
   variables["documents"] = nullptr;
   RETURN_IF_ERROR(AddCallerVariables(kwargs, variables));
-  ASSIGN_OR_RETURN(variables["messages"], NormalizeMessages(messages));
-  const bool has_tools = tools != nullptr && !tools->is_null();
+  ASSIGN_OR_RETURN(variables["messages"], NormalizeMessages(messages, content_of_calls));
   variables["tools"] = has_tools ? *tools : Json(nullptr);
   variables["add_generation_prompt"] = options.add_generation_prompt;
   std::string final_text;
   if (options.continue_final_message) {
     ASSIGN_OR_RETURN(final_text, MarkFinalMessage(variables["messages"]));
   }
-  const jinja::Template& chosen = has_tools && for_tools_ != nullptr ? *for_tools_ : main_;
   jinja::RenderOptions render_options;
   render_options.clock = options.clock;
-  ASSIGN_OR_RETURN(std::string rendered, chosen.Render(variables, render_options));
+  ASSIGN_OR_RETURN(std::string rendered, chosen.parsed.Render(variables, render_options));
   if (!options.continue_final_message) return rendered;
   return CutAtMark(std::move(rendered), final_text);
 }

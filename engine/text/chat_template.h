@@ -35,17 +35,25 @@ class ChatTemplate {
   // `messages`: a JSON array of {role, content, ...}, content a string or a list of parts. `tools`: an array, or null
   // pointer. `kwargs`: an object of further variables (or null), which can't replace the template's own. As
   // transformers does, members of messages that are null are dropped, and a message's reasoning is given under each of
-  // its usual names (`reasoning_content`, `thinking`). Errors: InvalidArgument (the template's own words for
+  // its usual names (`reasoning_content`, `thinking`). A message of tool_calls alone gets the content "", since most
+  // templates take content for a string, or null if the template asks whether content is none, as DeepSeek's do to
+  // tell calls from answers. Errors: InvalidArgument (the template's own words for
   // raise_exception; a variable that is not the caller's to set; a message that cannot be continued), ResourceExhausted
   // (a limit).
   absl::StatusOr<std::string> Render(const Json& messages, const Json* tools, const Json& kwargs,
                                      const ChatRenderOptions& options) const;
 
  private:
-  ChatTemplate(jinja::Template main, std::unique_ptr<jinja::Template> for_tools, SpecialTokens tokens);
+  struct Variant {
+    jinja::Template parsed;
+    bool asks_for_no_content;
+  };
 
-  jinja::Template main_;
-  std::unique_ptr<jinja::Template> for_tools_;  // null: main_ serves both
+  ChatTemplate(Variant main, std::unique_ptr<Variant> for_tools, SpecialTokens tokens);
+  static absl::StatusOr<Variant> ParseVariant(const std::string& source);
+
+  Variant main_;
+  std::unique_ptr<Variant> for_tools_;  // null: main_ serves both
   SpecialTokens tokens_;
 };
 

@@ -1,6 +1,7 @@
 """Conversations that are put through every chat template, and the call of transformers that renders them."""
 
 import copy
+import re
 
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -129,6 +130,12 @@ case("parallel_continued", [*PARALLEL, assistant("21 and 7."), user("Thanks")], 
 case("string_arguments", STRING_ARGUMENTS, tools=[NO_PARAMETERS])
 case("null_content", [user("x"), assistant(None, tool_calls=[call("ping", {}, "call_1")]),
                       {"role": "tool", "content": "pong", "tool_call_id": "call_1"}], tools=[NO_PARAMETERS])
+case("only_calls", [user("x"), {"role": "assistant", "tool_calls": [call("ping", {"a": 1}, "call_9ab")]},
+                    {"role": "tool", "name": "ping", "tool_call_id": "call_9ab", "content": "pong"}],
+     tools=[NO_PARAMETERS])
+case("only_calls_answered", [user("x"), {"role": "assistant", "tool_calls": [call("ping", {"a": 1}, "call_9ab")]},
+                             {"role": "tool", "name": "ping", "tool_call_id": "call_9ab", "content": "pong"},
+                             assistant("Done."), user("Again")], tools=[NO_PARAMETERS])
 case("parts", PARTS)
 case("image", IMAGE)
 case("image_ids", IMAGE, kwargs={"add_vision_id": True})
@@ -142,9 +149,21 @@ case("continue_missing", [user("Q"), assistant(None)], generation=False, continu
 case("older_reasoning_name", [user("Q"), assistant("A", thinking="T"), user("Q2"), assistant("B", reasoning="U")], generation=False)
 
 
+def as_passed(message, source):
+    """The message as a user of transformers has to pass it for this template.
+
+    A turn of calls alone needs a content: an empty one for most templates, which take it for a string; none for those
+    that ask whether it is (DeepSeek's).
+    """
+    message = {k: v for k, v in copy.deepcopy(message).items() if v is not None}
+    if message.get("tool_calls") and "content" not in message:
+        message["content"] = None if re.search(r"\bcontent(['\"]\])? is (not )?none", source) else ""
+    return message
+
+
 def apply(source, case, special_tokens):
     """What PreTrainedTokenizerBase.apply_chat_template does before it tokenizes."""
-    messages = [{k: v for k, v in message.items() if v is not None} for message in copy.deepcopy(case["messages"])]
+    messages = [as_passed(message, source) for message in case["messages"]]
     rendered, _ = render_jinja_template(
         conversations=[messages],
         tools=case.get("tools"),

@@ -83,6 +83,41 @@ TEST(ChatTemplateTest, DropsNullsAndNamesReasoningAsTemplatesReadIt) {
             R"({"thinking": "R", "role": "a", "reasoning": "R", "reasoning_content": "R"})");
 }
 
+TEST(ChatTemplateTest, GivesATurnOfCallsAloneAnEmptyContent) {
+  const Json messages = Json::parse(R"([{"role": "assistant", "content": null, "tool_calls": [{"id": "1"}]},
+                                        {"role": "assistant", "tool_calls": [{"id": "2"}]},
+                                        {"role": "assistant", "tool_calls": []}])");
+
+  EXPECT_EQ(*Parsed("{% for m in messages %}{{ m | tojson }};{% endfor %}").Render(messages, nullptr, kNoArguments, {}),
+            R"({"role": "assistant", "tool_calls": [{"id": "1"}], "content": ""};)"
+            R"({"role": "assistant", "tool_calls": [{"id": "2"}], "content": ""};)"
+            R"({"role": "assistant", "tool_calls": []};)");
+}
+
+TEST(ChatTemplateTest, GivesATurnOfCallsAloneNoneIfTheTemplateAsksForIt) {
+  const Json messages = Json::parse(R"([{"role": "assistant", "tool_calls": [{"id": "1"}]}])");
+  const std::pair<std::string, std::string> cases[] = {
+      {"{% if messages[0]['content'] is none %}calls{% endif %}", "calls"},
+      {"{% if messages[0].content is not none %}answer{% else %}calls{% endif %}", "calls"},
+      {"{% set content = messages[0].content %}{% if content is none %}calls{% endif %}", "calls"},
+      {"content is none {{ messages[0].content | tojson }}", "content is none \"\""},
+  };
+
+  for (const auto& [source, expected] : cases) {
+    EXPECT_EQ(Parsed(source).Render(messages, nullptr, kNoArguments, {}).value_or(""), expected) << source;
+  }
+}
+
+TEST(ChatTemplateTest, EachTemplateGetsTheContentThatItAsksFor) {
+  const ChatTemplate chat = Parsed("{{ messages[0].content | tojson }}", {},
+                                   "{{ messages[0].content is none }}{{ messages[0].content | tojson }}");
+  const Json messages = Json::parse(R"([{"role": "assistant", "tool_calls": [{"id": "1"}]}])");
+  const Json tools = Json::array();
+
+  EXPECT_EQ(*chat.Render(messages, nullptr, kNoArguments, {}), R"("")");
+  EXPECT_EQ(*chat.Render(messages, &tools, kNoArguments, {}), "Truenull");
+}
+
 TEST(ChatTemplateTest, TakesTheToolTemplateOnlyForTools) {
   const ChatTemplate chat = Parsed("plain {{ tools is none }}", {}, "tools {{ tools | length }}");
   const Json tools = Json::parse(R"([{"name": "f"}])");
