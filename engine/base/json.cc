@@ -5,6 +5,7 @@
 #include "engine/base/file.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
+#include "engine/base/utf8.h"
 
 namespace expertd {
 namespace {
@@ -30,9 +31,23 @@ int NestingDepth(std::string_view text) {
 }
 
 absl::Status WrongType(std::string_view key, std::string_view expected, const Json& value) {
-  std::string shown = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::string shown = DumpJson(value);
   if (shown.size() > 80) shown = shown.substr(0, 77) + "...";
   return absl::InvalidArgumentError(StrCat(key, " is ", shown, "; must be ", expected));
+}
+
+// What the library says behind "[json.exception.parse_error.101] parse error at line 1, column 8: ". It quotes the
+// text that was parsed.
+std::string_view PlainWords(const std::exception& error) {
+  constexpr size_t kMaxShown = 200;
+  std::string_view what = error.what();
+  for (const std::string_view end : {"] ", ": "}) {
+    const size_t begin = what.find(end);
+    const bool is_place = end == "] " || what.starts_with("parse error at ");
+    if (is_place && begin != std::string_view::npos) what.remove_prefix(begin + end.size());
+  }
+  what = what.substr(0, kMaxShown);
+  return what.substr(0, FindInvalidUtf8(what).value_or(what.size()));
 }
 
 }  // namespace
@@ -43,10 +58,15 @@ absl::StatusOr<Json> ParseJson(std::string_view text, int max_depth) {
   }
   try {
     return Json::parse(text);
+  } catch (const Json::parse_error& error) {
+    return absl::InvalidArgumentError(StrCat("not valid JSON at byte ", error.byte, ": ", PlainWords(error)));
   } catch (const std::exception& error) {
-    constexpr size_t kMaxShown = 200;  // the message quotes the text
-    return absl::InvalidArgumentError(StrCat("not valid JSON: ", std::string_view(error.what()).substr(0, kMaxShown)));
+    return absl::InvalidArgumentError(StrCat("not valid JSON: ", PlainWords(error)));
   }
+}
+
+std::string DumpJson(const Json& json, int indent) {
+  return json.dump(indent, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
 }
 
 absl::StatusOr<Json> ReadJsonFile(const std::string& path, int64_t max_bytes) {

@@ -21,6 +21,9 @@ using Json = nlohmann::basic_json<JsonObject>;
 // built, so that hostile files cannot exhaust the stack.
 absl::StatusOr<Json> ParseJson(std::string_view text, int max_depth = 64);
 
+// `json` as text, on one line or indented. What is not UTF-8 is replaced (the library's own default is to throw).
+std::string DumpJson(const Json& json, int indent = -1);
+
 // Reads a whole file of at most `max_bytes` and parses it. Errors: NotFound, InvalidArgument (message names the path).
 absl::StatusOr<Json> ReadJsonFile(const std::string& path, int64_t max_bytes = int64_t{256} << 20);
 

@@ -62,6 +62,22 @@ TEST(JsonTest, ReportsMalformedText) {
   EXPECT_EQ(ParseJson("").status().code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST(JsonTest, NamesTheByteAndTheFaultInPlainWords) {
+  EXPECT_EQ(ParseJson("{\"a\": 1,,}").status().message(),
+            "not valid JSON at byte 9: syntax error while parsing object key - unexpected ','; expected string literal");
+}
+
+TEST(JsonTest, ErrorsHoldNoNameOfTheLibraryAndOnlyUtf8) {
+  EXPECT_EQ(ParseJson("[1e999]").status().message(), "not valid JSON: number overflow parsing '1e999'");
+  EXPECT_EQ(ParseJson("[\"a\xff\"]").status().message(),
+            "not valid JSON at byte 4: syntax error while parsing value - invalid string: ill-formed UTF-8 byte; last "
+            "read: '\"a");
+}
+
+TEST(JsonTest, DumpsWhatIsNotUtf8) {
+  EXPECT_EQ(DumpJson({{"a", "b\xff"}}), "{\"a\":\"b\xEF\xBF\xBD\"}");
+}
+
 TEST(JsonTest, ReadsIntegersWithinTheirRange) {
   const Json object = *ParseJson(R"({"a": 5, "b": 5.5, "c": 18446744073709551615, "d": null, "e": "5"})");
 
