@@ -1,7 +1,6 @@
 #include "engine/engine_flags.h"
 
 #include <algorithm>
-#include <iostream>
 #include <map>
 #include <string_view>
 
@@ -27,8 +26,7 @@ void AddDTypeFlag(CLI::App& command, EngineConfig& config) {
           [&config](const std::string& name) {
             const auto it = kDTypes.find(name == "auto" ? "bf16" : name);
             if (it == kDTypes.end()) {
-              throw CLI::ValidationError(
-                  "--dtype", StrCat("is ", name, "; must be auto, bf16 (bfloat16) or f32 (float32)"));
+              throw FlagError("--dtype", name, "auto, bf16 (bfloat16) or f32 (float32)");
             }
             config.weights_dtype = config.kv_cache_dtype = it->second;
           },
@@ -71,7 +69,7 @@ constexpr ForeignFlag kForeignFlags[] = {
 void ApplyForeignFlag(const ForeignFlag& flag, const std::string& value) {
   const bool is_one_rank = value == "1" && std::string_view(flag.name).ends_with("parallel-size");
   if (flag.action == Foreign::kRefuses && !is_one_rank) {
-    throw CLI::ValidationError(flag.name, StrCat("is not supported: ", flag.remark));
+    throw CLI::ValidationError(StrCat(flag.name, " is not supported: ", flag.remark));
   }
   if (!is_one_rank) LogWarning("flag_without_effect", {{"flag", flag.name}, {"reason", flag.remark}});
 }
@@ -90,14 +88,20 @@ std::vector<std::string> NormalizeFlags(int argc, char** argv) {
 }
 
 void AddModelFlags(CLI::App& command, EngineConfig& config) {
-  command.add_option("model,--model", config.model_path, "Model folder in the Hugging Face format")->required();
+  command.add_option("model,--model", config.model_path, "Model folder in the Hugging Face format; required");
+  command.parse_complete_callback([&command, &config] {
+    if (!config.model_path.empty()) return;
+    throw CLI::RequiredError(StrCat("no model folder is given; name one, as in `expertd ", command.get_name(),
+                                    " models/expertd-tiny`"),
+                             CLI::ExitCodes::RequiredError);
+  });
   AddDTypeFlag(command, config);
   command.add_option_function<std::string>(
       "--isa",
       [&config](const std::string& name) {
         const auto it = kIsas.find(name);
         if (it == kIsas.end()) {
-          throw CLI::ValidationError("--isa", StrCat("is ", name, "; must be auto, avx512, avx2 or scalar"));
+          throw FlagError("--isa", name, "auto, avx512, avx2 or scalar");
         }
         config.isa_limit = it->second;
       },
@@ -107,7 +111,14 @@ void AddModelFlags(CLI::App& command, EngineConfig& config) {
 
 void AddEngineFlags(CLI::App& command, EngineConfig& config) {
   AddModelFlags(command, config);
-  command.add_option("--served-model-name", config.served_model_name, "Name that requests give [the folder's name]");
+  command
+      .add_option_function<std::string>(
+          "--served-model-name",
+          [&config](const std::string& name) {
+            if (name.empty()) throw FlagError("--served-model-name", name, "a name, or left out for the folder's");
+            config.served_model_name = name;
+          },
+          "Name that requests give [the folder's name]");
   command
       .add_option_function<std::string>(
           "--kv-cache-dtype",
@@ -115,7 +126,7 @@ void AddEngineFlags(CLI::App& command, EngineConfig& config) {
             if (name == "auto") return;
             const auto it = kDTypes.find(name);
             if (it == kDTypes.end()) {
-              throw CLI::ValidationError("--kv-cache-dtype", StrCat("is ", name, "; must be auto, bf16 or f32"));
+              throw FlagError("--kv-cache-dtype", name, "auto, bf16 or f32");
             }
             config.kv_cache_dtype = it->second;
           },
@@ -150,12 +161,6 @@ void AddForeignServeFlags(CLI::App& command) {
       command.add_flag_callback(flag.name, [&flag] { ApplyForeignFlag(flag, ""); })->group("");
     }
   }
-}
-
-int ReportToUser(const CLI::App& command, const absl::Status& status) {
-  if (status.ok()) return 0;
-  std::cerr << "expertd " << command.get_name() << ": " << status.message() << "\n";
-  return 1;
 }
 
 }  // namespace expertd

@@ -3,13 +3,12 @@
 // by name, never swallowed.
 #pragma once
 
-#include <functional>
 #include <string>
 #include <vector>
 
 #include <CLI/CLI.hpp>
 
-#include "absl/status/status.h"
+#include "engine/base/flags.h"
 #include "engine/engine_config.h"
 
 namespace expertd {
@@ -17,7 +16,8 @@ namespace expertd {
 // Underscores in the names of long flags become hyphens: `--max_num_seqs=8` is `--max-num-seqs=8`. Values are kept.
 std::vector<std::string> NormalizeFlags(int argc, char** argv);
 
-// Adds the model folder (positional, or --model) and the flags that concern the engine. `config` must outlive parsing.
+// Adds the model folder (positional, or --model; parsing fails without it) and the flags that concern the engine.
+// `config` must outlive parsing.
 void AddEngineFlags(CLI::App& command, EngineConfig& config);
 
 // Adds only the model folder and the flags of arithmetic (--dtype, --isa, --threads), for tools that schedule nothing.
@@ -26,8 +26,5 @@ void AddModelFlags(CLI::App& command, EngineConfig& config);
 // Adds the flags of `vllm serve` that are known and have no effect here: some are accepted with a warning in the log,
 // others are refused because serving without them would not be what was asked for.
 void AddForeignServeFlags(CLI::App& command);
-
-// Prints `expertd COMMAND: message` to standard error when `status` is not OK. Returns the exit code: 0 or 1.
-int ReportToUser(const CLI::App& command, const absl::Status& status);
 
 }  // namespace expertd

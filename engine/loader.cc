@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "engine/base/byte_size.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
@@ -17,8 +18,6 @@
 
 namespace expertd {
 namespace {
-
-std::string Gibibytes(int64_t bytes) { return absl::StrFormat("%.2f GiB", static_cast<double>(bytes) / (1 << 30)); }
 
 // Floats of activations that a row of a step needs, generously: residual, normed input, q/k/v, feed-forward, experts.
 int64_t ScratchBytesPerRow(const ModelConfig& model) {
@@ -152,10 +151,10 @@ absl::StatusOr<MemoryPlan> PlanMemory(const EngineConfig& config, const ModelCon
   blocks = std::min<int64_t>(blocks, INT32_MAX);
   plan.num_kv_blocks = static_cast<int32_t>(blocks);
 
-  const std::string sum = StrCat("memory ", Gibibytes(available_bytes), " - weights ", Gibibytes(plan.weight_bytes),
-                                 " - activations ", Gibibytes(plan.scratch_bytes), ", of the rest ",
+  const std::string sum = StrCat("memory ", ByteSize(available_bytes), " - weights ", ByteSize(plan.weight_bytes),
+                                 " - activations ", ByteSize(plan.scratch_bytes), ", of the rest ",
                                  config.memory_utilization, " for the KV cache: ", blocks, " blocks of ",
-                                 config.block_size, " tokens (", Gibibytes(blocks * plan.kv_block_bytes), ")");
+                                 config.block_size, " tokens (", ByteSize(blocks * plan.kv_block_bytes), ")");
   if (blocks < 1 || (config.num_kv_blocks > 0 && blocks * plan.kv_block_bytes > std::max<int64_t>(left, 0))) {
     return absl::FailedPreconditionError(StrCat(
         "the model does not fit: ", sum, "; lower --max-num-batched-tokens or --num-kv-blocks, or give more memory"));
@@ -168,7 +167,15 @@ absl::StatusOr<MemoryPlan> PlanMemory(const EngineConfig& config, const ModelCon
                                                   "; at most ", fits, " tokens fit"));
     }
     plan.max_model_len = static_cast<int32_t>(fits);
-    LogWarning("max_model_len_reduced", {{"max_model_len", fits}, {"model_limit", model_limit}, {"sum", sum}});
+    const std::string cause = config.num_kv_blocks > 0        ? StrCat("--num-kv-blocks ", config.num_kv_blocks)
+                              : config.kv_cache_max_bytes > 0 ? StrCat("memory or --kv-cache-memory-bytes ",
+                                                                       config.kv_cache_max_bytes)
+                                                              : "memory";
+    LogWarning("max_model_len_reduced", {{"max_model_len", fits},
+                                         {"model_limit", model_limit},
+                                         {"reason", StrCat("the KV cache (", cause, ") is shorter than what "
+                                                           "the model takes; --max-model-len ", fits, " accepts that")},
+                                         {"sum", sum}});
   }
   return plan;
 }
@@ -198,10 +205,10 @@ absl::StatusOr<LoadedModel> LoadModelFolder(const EngineConfig& config) {
   LogInfo("model_loaded", {{"model", loaded.info.model_name},
                            {"architecture", loaded.info.architecture},
                            {"parameters", loaded.info.num_parameters},
-                           {"weights", Gibibytes(loaded.info.weight_bytes)},
+                           {"weights", ByteSize(loaded.info.weight_bytes)},
                            {"dtype", loaded.info.weights_dtype},
                            {"kv_blocks", plan.num_kv_blocks},
-                           {"kv_cache", Gibibytes(plan.kv_cache_bytes())},
+                           {"kv_cache", ByteSize(plan.kv_cache_bytes())},
                            {"max_model_len", plan.max_model_len},
                            {"isa", loaded.info.isa},
                            {"threads", loaded.info.num_threads},

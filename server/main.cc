@@ -3,6 +3,7 @@
 #include <iostream>
 #include <new>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -15,10 +16,35 @@
 
 namespace {
 
-// The deepest subcommand that was named, for messages: "expertd serve".
+// "expertd serve" for messages; "expertd" before a command was read.
 std::string CommandName(const CLI::App& app) {
   const std::vector<CLI::App*> chosen = app.get_subcommands();
   return chosen.empty() ? "expertd" : "expertd " + chosen.front()->get_name();
+}
+
+std::string CommandList(const CLI::App& app) {
+  std::string list;
+  for (const CLI::App* command : app.get_subcommands(/*filter=*/{})) {
+    list += (list.empty() ? "" : ", ") + command->get_name();
+  }
+  return list;
+}
+
+// CLI11's errors in our words, where its own say too little.
+std::string Explain(const CLI::ParseError& error, const CLI::App& app, const std::vector<std::string>& arguments) {
+  const std::string text = error.what();
+  if (app.get_subcommands().empty()) {
+    const auto given =
+        std::find_if(arguments.begin(), arguments.end(), [](const std::string& word) { return !word.starts_with('-'); });
+    return (given == arguments.end() ? "no command is given" : "there is no command '" + *given + "'") +
+           "; the commands are " + CommandList(app);
+  }
+  const std::string_view kUnread = "Could not convert: ";  // NAME = VALUE
+  if (const size_t equals = text.find(" = "); text.starts_with(kUnread) && equals != std::string::npos) {
+    return text.substr(kUnread.size(), equals - kUnread.size()) + " does not take the value '" +
+           text.substr(equals + 3) + "'";
+  }
+  return text;
 }
 
 }  // namespace
@@ -36,14 +62,13 @@ int main(int argc, char** argv) {
   expertd::AddChatCommand(app, &exit_code);
   expertd::AddLoadCommand(app, &exit_code);
 
-  std::vector<std::string> arguments = expertd::NormalizeFlags(argc, argv);
-  std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back
+  const std::vector<std::string> arguments = expertd::NormalizeFlags(argc, argv);
   try {
-    app.parse(arguments);
+    app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));  // CLI11 takes them from the back
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
     const std::string name = CommandName(app);
-    std::cerr << name << ": " << error.what() << "\nSee `" << name << " --help`.\n";
+    std::cerr << name << ": " << Explain(error, app, arguments) << "\nSee `" << name << " --help`.\n";
     return 2;
   } catch (const std::bad_alloc&) {
     std::cerr << CommandName(app) << ": out of memory\n";

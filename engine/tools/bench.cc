@@ -155,7 +155,7 @@ void PrintLine(const BenchOptions& options, const EngineInfo& info, int batch, c
                        {"time_to_first_token_ms", measurement.time_to_first_token_ms},
                        {"time_per_output_token_ms", measurement.time_per_output_token_ms},
                        {"peak_memory_mib", peak_mib}};
-    std::cout << line.dump() << std::endl;
+    std::cout << DumpJson(line) << std::endl;
     return;
   }
   std::cout << absl::StrFormat("%6d %14.1f %14.1f %14.1f %10.2f %10.3f %10.1f\n", batch,

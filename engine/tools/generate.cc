@@ -173,7 +173,7 @@ void PrintJson(size_t index, const PromptOutput& output) {
                        {"completion_tokens", completion_tokens},
                        {"total_tokens", prompt_tokens + completion_tokens}};
     }
-    std::cout << line.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
+    std::cout << DumpJson(line) << "\n";
   }
   std::cout << std::flush;
 }
@@ -277,7 +277,7 @@ void AddGenerateCommand(CLI::App& app, int* exit_code) {
   command->add_option("--top-k", options->sampling.top_k, "0 for off [the model's]");
   command->add_option("--min-p", options->sampling.min_p, "[0]");
   command->add_option("--repetition-penalty", options->sampling.repetition_penalty, "[the model's]");
-  command->add_option("--seed", options->sampling.seed, "[drawn, and printed by --json]");
+  AddSeedFlag(*command, options->sampling.seed, "The same seed gives the same text [drawn, and printed by --json]");
   command->add_option("--logprobs", options->logprobs, "Log-probabilities of each token and its best rivals (--json)");
   command->callback([=] { *exit_code = ReportToUser(*command, RunGenerate(*options)); });
 }

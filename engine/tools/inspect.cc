@@ -5,8 +5,10 @@
 #include <variant>
 
 #include "absl/strings/str_format.h"
+#include "engine/base/byte_size.h"
 #include "engine/base/json.h"
 #include "engine/base/status_macros.h"
+#include "engine/base/strings.h"
 #include "engine/engine_flags.h"
 #include "engine/kernels/kernels.h"
 #include "engine/loader.h"
@@ -96,7 +98,7 @@ std::string ShowValue(const std::string& name, const Json& value) {
   if (!value.is_number_integer()) return value.is_string() ? value.get<std::string>() : value.dump();
   const double number = value.get<double>();
   if (name.ends_with("bytes") || name == "bf16" || name == "f32") {
-    return number >= 1e6 ? absl::StrFormat("%d (%.2f MiB)", value.get<int64_t>(), number / (1 << 20)) : value.dump();
+    return number >= 1e6 ? StrCat(value.get<int64_t>(), " (", ByteSize(value.get<int64_t>()), ")") : value.dump();
   }
   if (number >= 1e6) return absl::StrFormat("%d (%.3g)", value.get<int64_t>(), number);
   return value.dump();
@@ -125,7 +127,7 @@ void AddInspectCommand(CLI::App& app, int* exit_code) {
     *exit_code = ReportToUser(*command, json.status());
     if (!json.ok()) return;
     if (options->json) {
-      std::cout << json->dump(2) << "\n";
+      std::cout << DumpJson(*json, /*indent=*/2) << "\n";
     } else {
       PrintTable(*json, 0);
     }
