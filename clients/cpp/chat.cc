@@ -1,6 +1,6 @@
 // `expertd chat`: a conversation with a server in the terminal, streamed over gRPC. Lines are turns; /clear forgets the
-// conversation, /exit, end-of-file or Ctrl-C at the prompt ends. Ctrl-C stops the answer that is being written.
-#include <signal.h>
+// conversation, /exit, end-of-file or Ctrl-C at the prompt ends. Ctrl-C stops the answer that is being written or
+// waited for.
 #include <unistd.h>
 
 #include <atomic>
@@ -8,45 +8,37 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
+#include <string_view>
 
+#include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "expertd/v1/inference.grpc.pb.h"
+#include "clients/cpp/chat_options.h"
 #include "clients/cpp/client.h"
 #include "clients/cpp/commands.h"
+#include "clients/cpp/conversation.h"
+#include "clients/cpp/interrupt.h"
+#include "clients/cpp/terminal_text.h"
+#include "engine/base/flags.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
+#include "engine/base/utf8.h"
 
 namespace expertd {
 namespace {
 
-struct ChatOptions {
-  ClientOptions client;
-  std::string system;
-  std::string prompt;
-  bool once = false;
-  bool stats = false;
-  std::optional<float> temperature, top_p;
-  std::optional<int32_t> top_k;
-  std::optional<uint64_t> seed;
-  std::optional<uint32_t> max_tokens;
-  double timeout_seconds = 0;
+// What came of one call.
+struct Reply {
+  std::string text;
+  int64_t num_tokens = 0;  // prompt and answer
+  v1::FinishReason finish_reason = v1::FINISH_REASON_UNSPECIFIED;
+  bool was_interrupted = false;
+  grpc::Status status;     // OK when interrupted
 };
 
-// Set by Ctrl-C while an answer streams; the reading loop cancels the call when it sees it.
-std::atomic<bool> interrupted{false};
-void OnInterrupt(int) { interrupted.store(true, std::memory_order_relaxed); }
-
-v1::Message MakeMessage(v1::Role role, std::string text) {
-  v1::Message message;
-  message.set_role(role);
-  message.add_parts()->set_text(std::move(text));
-  return message;
-}
-
-v1::GenerateRequest MakeRequest(const ChatOptions& options, const v1::ChatInput& conversation) {
+v1::GenerateRequest MakeRequest(const ChatOptions& options, v1::ChatInput input) {
   v1::GenerateRequest request;
-  *request.mutable_chat() = conversation;
+  *request.mutable_chat() = std::move(input);
   v1::SamplingParams& sampling = *request.mutable_sampling();
   if (options.temperature) sampling.set_temperature(*options.temperature);
   if (options.top_p) sampling.set_top_p(*options.top_p);
@@ -57,75 +49,113 @@ v1::GenerateRequest MakeRequest(const ChatOptions& options, const v1::ChatInput&
   return request;
 }
 
-// What the terminal shows never contains control characters of the model's making.
+// A file or another program gets the bytes as they are.
 void PrintText(const std::string& text) {
-  for (unsigned char c : text) {
-    if ((c >= 0x20 && c != 0x7f) || c == '\n' || c == '\t') std::cout << static_cast<char>(c);
-  }
-  std::cout << std::flush;
+  static const bool is_terminal = isatty(STDOUT_FILENO) == 1;
+  std::cout << (is_terminal ? WithoutControls(text) : text) << std::flush;
 }
+
+// A remark beside the answer.
+void PrintNote(std::string_view note) { std::cerr << "[" << note << "]\n"; }
 
 void PrintStats(const v1::Summary& summary) {
   const auto seconds = [](const google::protobuf::Duration& d) {
     return static_cast<double>(d.seconds()) + d.nanos() * 1e-9;
   };
-  const double decode = seconds(summary.timing().decode());
-  std::cerr << "[" << summary.usage().prompt_tokens() << " tokens in (" << summary.usage().cached_prompt_tokens()
-            << " cached), " << summary.usage().completion_tokens() << " out, first after "
-            << seconds(summary.timing().time_to_first_token()) * 1e3 << " ms";
-  if (decode > 0) std::cerr << ", " << (summary.usage().completion_tokens() - 1) / decode << " tokens/s";
-  std::cerr << "]\n";
+  const v1::Usage& usage = summary.usage();
+  std::string line = absl::StrFormat("%d tokens in (%d cached), %d out, first after %.1f ms", usage.prompt_tokens(),
+                                     usage.cached_prompt_tokens(), usage.completion_tokens(),
+                                     seconds(summary.timing().time_to_first_token()) * 1e3);
+  if (const double decode = seconds(summary.timing().decode()); decode > 0) {
+    absl::StrAppendFormat(&line, ", %.1f tokens/s", (usage.completion_tokens() - 1) / decode);
+  }
+  PrintNote(line);
 }
 
-// One turn: sends the conversation, prints the answer as it comes and returns it whole.
-absl::StatusOr<std::string> Answer(const Client& client, const ChatOptions& options,
-                                   const v1::ChatInput& conversation) {
+// One call: sends `input` and prints the answer as it comes.
+Reply Ask(const Client& client, const ChatOptions& options, v1::ChatInput input) {
   grpc::ClientContext context;
   client.Prepare(context);
   if (options.timeout_seconds > 0) {
     context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(options.timeout_seconds)));
   }
+  std::atomic<bool> was_interrupted = false;
+  const InterruptWatch watch([&] {
+    was_interrupted = true;
+    context.TryCancel();
+  });
   const auto stub = v1::InferenceService::NewStub(client.channel());
-  const auto stream = stub->StreamGenerate(&context, MakeRequest(options, conversation));
-  interrupted = false;
-  std::string answer;
-  v1::StreamGenerateResponse response;
-  while (stream->Read(&response)) {
-    if (response.has_delta()) {
-      answer += response.delta().text();
+  const auto stream = stub->StreamGenerate(&context, MakeRequest(options, std::move(input)));
+  Reply reply;
+  std::optional<v1::Summary> summary;
+  for (v1::StreamGenerateResponse response; stream->Read(&response);) {
+    if (response.has_prompt()) {
+      reply.num_tokens += response.prompt().num_tokens();
+    } else if (response.has_delta()) {
+      reply.num_tokens += response.delta().num_tokens();
+      reply.text += response.delta().text();
       PrintText(response.delta().text());
+    } else if (response.has_finished()) {
+      reply.finish_reason = response.finished().finish_reason();
+    } else if (response.has_summary()) {
+      summary = response.summary();
     }
-    if (response.has_summary() && options.stats) {
-      std::cout << std::endl;
-      PrintStats(response.summary());
-    }
-    if (interrupted) context.TryCancel();
   }
-  const grpc::Status status = stream->Finish();
-  std::cout << std::endl;
-  if (status.error_code() == grpc::StatusCode::CANCELLED && interrupted) return answer;
-  RETURN_IF_ERROR(FromGrpc(status));
-  return answer;
+  reply.status = stream->Finish();
+  if (was_interrupted && reply.status.error_code() == grpc::StatusCode::CANCELLED) {
+    reply.was_interrupted = true;
+    reply.status = grpc::Status::OK;
+  }
+  if (!reply.text.empty()) std::cout << std::endl;
+  if (options.stats && summary) PrintStats(*summary);
+  return reply;
 }
 
-absl::Status RunChat(const ChatOptions& options) {
-  if (options.once && options.prompt.empty()) return absl::InvalidArgumentError("--once needs --prompt TEXT");
-  ASSIGN_OR_RETURN(const std::unique_ptr<Client> client, Client::Connect(options.client));
-  v1::ChatInput conversation;
-  const auto start_over = [&] {
-    conversation.clear_messages();
-    if (!options.system.empty()) *conversation.add_messages() = MakeMessage(v1::ROLE_SYSTEM, options.system);
-  };
-  start_over();
-  if (options.once) {
-    *conversation.add_messages() = MakeMessage(v1::ROLE_USER, options.prompt);
-    return Answer(*client, options, conversation).status();
+void PrintNotes(const Reply& reply, int num_forgotten, int64_t max_model_len) {
+  if (num_forgotten > 0) {
+    PrintNote(StrCat("to stay within the model's length of ", max_model_len, " tokens, the oldest ",
+                     num_forgotten == 1 ? "turn is" : StrCat(num_forgotten, " turns are"), " forgotten"));
   }
-  struct sigaction on_interrupt = {};  // no SA_RESTART: Ctrl-C ends the wait for a line
-  on_interrupt.sa_handler = OnInterrupt;
-  sigaction(SIGINT, &on_interrupt, nullptr);
+  if (reply.was_interrupted) PrintNote(reply.text.empty() ? "stopped before the answer began" : "stopped");
+  if (reply.finish_reason == v1::FINISH_REASON_CONTEXT_LENGTH) {
+    PrintNote(StrCat("cut off: the conversation has reached the model's length of ", max_model_len, " tokens"));
+  }
+}
+
+// One turn: answers `line` and adds the exchange to the conversation, which is left alone when there is no answer. When
+// it comes near the model's length, or beyond it, its oldest exchanges are forgotten.
+absl::Status TakeTurn(const Client& client, const ChatOptions& options, const std::string& line,
+                      Conversation& conversation) {
+  if (const std::optional<size_t> offset = FindInvalidUtf8(line)) {
+    return absl::InvalidArgumentError(StrCat("the line is not UTF-8 at byte ", *offset, "; nothing was sent"));
+  }
+  const int64_t max_model_len = client.model().max_model_len();
+  const int64_t num_for_answer = options.max_tokens ? *options.max_tokens : max_model_len / 4;
+  Conversation shortened = conversation;
+  int num_forgotten = shortened.Shorten(max_model_len - num_for_answer);
+  Reply reply = Ask(client, options, shortened.With(line));
+  while (ErrorReason(reply.status) == "CONTEXT_LENGTH_EXCEEDED" && shortened.ForgetOldest()) {
+    ++num_forgotten;
+    reply = Ask(client, options, shortened.With(line));
+  }
+  RETURN_IF_ERROR(FromGrpc(reply.status));
+  PrintNotes(reply, num_forgotten, max_model_len);
+  if (reply.was_interrupted && reply.text.empty()) return absl::OkStatus();
+  conversation = std::move(shortened);
+  conversation.Add(line, std::move(reply.text), reply.num_tokens);
+  return absl::OkStatus();
+}
+
+absl::Status RunChat(const CLI::App& command, const ChatOptions& options) {
+  RETURN_IF_ERROR(options.Validate());
+  ASSIGN_OR_RETURN(const std::unique_ptr<Client> client, Client::Connect(options.client));
+  Conversation conversation(options.system);
+  if (options.once) return TakeTurn(*client, options, options.prompt, conversation);
+  CatchInterrupts();
   const bool is_terminal = isatty(STDIN_FILENO) == 1;
-  if (is_terminal) std::cout << client->model().name() << " at " << options.client.target << "; /clear, /exit\n";
+  if (is_terminal) {
+    std::cout << WithoutControls(client->model().name()) << " at " << options.client.target << "; /clear, /exit\n";
+  }
   std::string line = options.prompt;
   for (;;) {
     if (line.empty()) {
@@ -134,20 +164,15 @@ absl::Status RunChat(const ChatOptions& options) {
     }
     if (line == "/exit" || line == "/quit") break;
     if (line == "/clear") {
-      start_over();
+      conversation.Clear();
     } else if (!line.empty()) {
-      *conversation.add_messages() = MakeMessage(v1::ROLE_USER, line);
-      absl::StatusOr<std::string> answer = Answer(*client, options, conversation);
-      if (answer.ok()) {
-        *conversation.add_messages() = MakeMessage(v1::ROLE_ASSISTANT, *std::move(answer));
-      } else {
-        conversation.mutable_messages()->RemoveLast();
-        std::cerr << "expertd chat: " << answer.status().message() << "\n";
-        if (!is_terminal) return answer.status();
-      }
+      const absl::Status status = TakeTurn(*client, options, line, conversation);
+      if (!status.ok() && !is_terminal) return status;
+      ReportToUser(command, status);
     }
     line.clear();
   }
+  if (is_terminal) std::cout << std::endl;
   return absl::OkStatus();
 }
 
@@ -156,22 +181,8 @@ absl::Status RunChat(const ChatOptions& options) {
 void AddChatCommand(CLI::App& app, int* exit_code) {
   CLI::App* command = app.add_subcommand("chat", "Talk to a server in the terminal");
   auto options = std::make_shared<ChatOptions>();
-  AddClientFlags(*command, options->client);
-  command->add_option("--prompt", options->prompt, "The first turn");
-  command->add_flag("--once", options->once, "Answer --prompt and end");
-  command->add_option("--system", options->system, "The system message");
-  command->add_flag("--stats", options->stats, "Show tokens and times after each answer");
-  command->add_option("--temperature", options->temperature, "0 for greedy [the model's]");
-  command->add_option("--top-p", options->top_p, "[the model's]");
-  command->add_option("--top-k", options->top_k, "0 for off [the model's]");
-  command->add_option("--seed", options->seed, "[drawn by the server]");
-  command->add_option("--max-tokens", options->max_tokens, "Most tokens of an answer [as many as fit]");
-  command->add_option("--timeout", options->timeout_seconds, "Seconds for an answer; 0: no limit [0]");
-  command->callback([=] {
-    const absl::Status status = RunChat(*options);
-    if (!status.ok()) std::cerr << "expertd chat: " << status.message() << "\n";
-    *exit_code = status.ok() ? 0 : 1;
-  });
+  AddChatFlags(*command, *options);
+  command->callback([=] { *exit_code = ReportToUser(*command, RunChat(*command, *options)); });
 }
 
 }  // namespace expertd

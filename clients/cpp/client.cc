@@ -13,13 +13,15 @@
 #include "expertd/v1/model.grpc.pb.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
+#include "clients/cpp/terminal_text.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 
 namespace expertd {
 namespace {
 
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
+// Takes pipes too, which base's ReadFile refuses: `--api-key-file <(pass show expertd)` keeps the key off the disk.
+absl::StatusOr<std::string> ReadFileOrPipe(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) return absl::NotFoundError(StrCat("cannot open ", path));
   std::ostringstream text;
@@ -32,7 +34,7 @@ absl::StatusOr<std::string> FindApiKey(const ClientOptions& options) {
     const char* key = std::getenv("EXPERTD_API_KEY");
     return std::string(key == nullptr ? "" : key);
   }
-  ASSIGN_OR_RETURN(const std::string text, ReadFile(options.api_key_file));
+  ASSIGN_OR_RETURN(const std::string text, ReadFileOrPipe(options.api_key_file));
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
     absl::StripAsciiWhitespace(&line);
@@ -45,12 +47,20 @@ absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeCredentials(const 
   if (!options.use_tls && options.tls_ca_file.empty()) return grpc::InsecureChannelCredentials();
   grpc::SslCredentialsOptions tls;
   if (!options.tls_ca_file.empty()) {
-    ASSIGN_OR_RETURN(tls.pem_root_certs, ReadFile(options.tls_ca_file));
+    ASSIGN_OR_RETURN(tls.pem_root_certs, ReadFileOrPipe(options.tls_ca_file));
   }
   return grpc::SslCredentials(tls);
 }
 
 }  // namespace
+
+absl::Status ClientOptions::Validate() const {
+  if (target.empty()) return absl::InvalidArgumentError("--target is empty; must be HOST:PORT or unix:PATH");
+  if (!(wait_ready_seconds >= 0)) {
+    return absl::InvalidArgumentError(StrCat("--wait-ready is ", wait_ready_seconds, "; must be 0 or more"));
+  }
+  return absl::OkStatus();
+}
 
 void AddClientFlags(CLI::App& command, ClientOptions& options) {
   command.add_option("--target", options.target, "Address of the server [127.0.0.1:50051]");
@@ -102,17 +112,24 @@ void Client::Prepare(grpc::ClientContext& context) const {
   if (!api_key_.empty()) context.AddMetadata("authorization", StrCat("Bearer ", api_key_));
 }
 
+std::string ErrorReason(const grpc::Status& status) {
+  google::rpc::Status details;
+  if (!details.ParseFromString(status.error_details())) return "";
+  for (const google::protobuf::Any& detail : details.details()) {
+    google::rpc::ErrorInfo info;
+    if (detail.UnpackTo(&info)) return info.reason();
+  }
+  return "";
+}
+
 absl::Status FromGrpc(const grpc::Status& status) {
   if (status.ok()) return absl::OkStatus();
-  std::string message = status.error_message();
-  google::rpc::Status details;
-  if (details.ParseFromString(status.error_details())) {
-    for (const google::protobuf::Any& detail : details.details()) {
-      google::rpc::ErrorInfo info;
-      if (detail.UnpackTo(&info)) message = StrCat(info.reason(), ": ", message);
-    }
-  }
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), message);
+  const auto code = static_cast<absl::StatusCode>(status.error_code());
+  const std::string reason = ErrorReason(status);
+  const std::string message =
+      status.error_message().empty() ? StrCat(absl::StatusCodeToString(code), ", and the server says no more")
+                                     : status.error_message();
+  return absl::Status(code, WithoutControls(reason.empty() ? message : StrCat(reason, ": ", message)));
 }
 
 }  // namespace expertd

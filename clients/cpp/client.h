@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 #include <grpcpp/channel.h>
@@ -11,7 +12,6 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
 #include "expertd/v1/model.pb.h"
 
 namespace expertd {
@@ -22,9 +22,12 @@ struct ClientOptions {
   bool use_tls = false;                     // TLS with the system's roots, or:
   std::string tls_ca_file;                  // TLS with these roots
   double wait_ready_seconds = 10;           // how long to wait for the server to answer
+
+  // InvalidArgument naming the flag, the value and what is allowed.
+  absl::Status Validate() const;
 };
 
-// Adds --target, --api-key-file, --tls, --tls-ca-certs and --wait-ready.
+// Adds --target, --api-key-file, --tls, --tls-ca-certs and --wait-ready. `options` must outlive parsing.
 void AddClientFlags(CLI::App& command, ClientOptions& options);
 
 // A channel with what its calls need. Thread-safe.
@@ -48,7 +51,11 @@ class Client {
   v1::Model model_;
 };
 
-// A gRPC status as an absl::Status, with the reason of its ErrorInfo in the message: "QUEUE_FULL: the queue is full".
+// The reason of a status, as errors.proto lists them: "QUEUE_FULL". Empty when the status has none.
+std::string ErrorReason(const grpc::Status& status);
+
+// A gRPC status as an absl::Status for a reader: its message begins with the reason ("QUEUE_FULL: 2048 requests wait"),
+// has the code's name where the server says nothing, and holds no control characters.
 absl::Status FromGrpc(const grpc::Status& status);
 
 }  // namespace expertd

@@ -102,7 +102,13 @@ def test_inspect_counts_what_the_file_holds():
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (("serve",), "model"),
+    (("serve",), "no model folder is given; name one, as in `expertd serve "),
+    (("inspect",), "no model folder is given; name one, as in `expertd inspect "),
+    (("inspect", MODEL, "--served-model-name", ""), "--served-model-name is empty"),
+    (("generate", MODEL, "--prompt", "x", "--seed", "-5"), "--seed is -5; must be 0..18446744073709551615"),
+    (("chat", "--seed", "-5"), "--seed is -5; must be 0..18446744073709551615"),
+    (("load", "--seed", "-5"), "--seed is -5; must be 0..18446744073709551615"),
+    (("generate", MODEL, "--top-k", "x"), "--top-k does not take the value 'x'"),
     (("generate", MODEL), "--prompt"),
     (("generate", MODEL, "--prompt", "x", "--temperature", "-1"), "temperature"),
     (("generate", "/nowhere", "--prompt", "x"), "/nowhere"),
@@ -118,7 +124,7 @@ def test_inspect_counts_what_the_file_holds():
     (("load", "--request-rate", "-1"), "--request-rate"),
     (("serve", MODEL, "--grpc-listen", "127.0.0.1:99999"), "--grpc-listen"),
     (("serve", MODEL, "--metrics-listen", "127.0.0.1"), "--metrics-listen"),
-    (("serve", MODEL, "--shutdown-timeout", "-5"), "--shutdown-timeout"),
+    (("serve", MODEL, "--shutdown-timeout", "-5"), "--shutdown-timeout is -5; must be a time"),
     (("serve", MODEL, "--isa", "sse9"), "--isa"),
 ])
 def test_errors_name_the_flag_or_the_thing(arguments, message):
@@ -127,6 +133,43 @@ def test_errors_name_the_flag_or_the_thing(arguments, message):
     assert result.returncode != 0
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) <= 4
+
+
+@pytest.mark.parametrize("arguments, complaint", [(("nosuch",), "there is no command 'nosuch'"),
+                                                  ((), "no command is given")])
+def test_known_commands_are_listed(arguments, complaint):
+    result = run(*arguments, check=False)
+
+    assert result.returncode == 2
+    assert complaint in result.stderr
+    assert "the commands are serve, generate, logits, bench, inspect, chat, load" in result.stderr
+
+
+def test_errors_in_prompt_files_name_the_line_and_the_byte(tmp_path):
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "a"}\n{"prompt": 1,,}\n')
+
+    error = run("generate", MODEL, "--prompt-file", prompts, check=False).stderr
+
+    assert "prompts.jsonl:2: not valid JSON at byte 14: " in error
+    assert "json.exception" not in error
+
+
+def test_few_kv_blocks_are_said_to_shorten_the_model():
+    warned = run("inspect", MODEL, "--num-kv-blocks", "1", "--json")
+    accepted = run("inspect", MODEL, "--num-kv-blocks", "1", "--max-model-len", "32", "--json")
+
+    assert json.loads(warned.stdout)["memory_plan"]["max_model_len"] == 32
+    assert "--num-kv-blocks 1" in warned.stderr and "--max-model-len 32" in warned.stderr
+    assert accepted.stderr == ""
+
+
+def test_sizes_below_a_gibibyte_are_shown_in_mebibytes():
+    weights = json.loads(run("inspect", MODEL, "--json").stdout)["weight_bytes"]["bf16"]
+    shown = f"{weights / 2**20:.2f} MiB"
+
+    assert f"{weights} ({shown})" in run("inspect", MODEL).stdout
+    assert re.search(r'weights="\d+\.\d\d MiB"', run("generate", MODEL, "--prompt", "a", "--max-tokens", "1").stderr)
 
 
 def test_output_that_cannot_be_written_is_an_error():
@@ -160,6 +203,20 @@ def test_chat_and_load_speak_to_a_server(server):
         assert 0 < report[name]["median_ms"] <= report[name]["p99_ms"]
     # Tokens that a slow client gets in one message have no time between them.
     assert 0 <= report["inter_token"]["median_ms"] <= report["inter_token"]["p99_ms"]
+
+
+def test_load_groups_failures_by_code_and_reason(start_server):
+    busy = start_server("--max-num-seqs", "1", "--max-num-queued-reqs", "2")
+
+    result = run("load", "--target", busy.target, "--concurrency", "16", "--num-requests", "48", "--input-len", "4",
+                 "--output-len", "64", "--json", check=False)
+    report = json.loads(result.stdout)
+
+    assert result.returncode == 1
+    assert f"{report['failed']} of 48 requests failed" in result.stderr
+    [error] = report["errors"]
+    assert (error["code"], error["reason"], error["count"]) == ("RESOURCE_EXHAUSTED", "QUEUE_FULL", report["failed"])
+    assert error["example"].startswith("QUEUE_FULL: ")
 
 
 def test_the_readme_shows_flags_that_exist():
