@@ -2,21 +2,14 @@
 
 #include <filesystem>
 
+#include "engine/base/range_check.h"
+#include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 
 namespace expertd {
-namespace {
-
-template <typename T>
-absl::Status CheckRange(const char* flag, T value, T minimum, T maximum) {
-  if (value >= minimum && value <= maximum) return absl::OkStatus();
-  return absl::InvalidArgumentError(StrCat(flag, " is ", value, "; must be ", minimum, "..", maximum));
-}
-
-}  // namespace
 
 absl::Status EngineConfig::Validate() const {
-  if (model_path.empty()) return absl::InvalidArgumentError("no model folder is given; name one, as in `serve DIR`");
+  if (model_path.empty()) return absl::InvalidArgumentError("no model folder is given");
   if (block_size != 16 && block_size != 32 && block_size != 64 && block_size != 128) {
     return absl::InvalidArgumentError(StrCat("--block-size is ", block_size, "; must be 16, 32, 64 or 128"));
   }
@@ -29,28 +22,24 @@ absl::Status EngineConfig::Validate() const {
   if (kv_cache_dtype == DType::kF16) {
     return absl::InvalidArgumentError("--kv-cache-dtype is f16; must be bf16 or f32");
   }
-  const absl::Status checks[] = {
-      CheckRange<int64_t>("--threads", num_threads, 0, 1024),
-      CheckRange<int64_t>("--max-model-len", max_model_len, 0, 10'000'000),
-      CheckRange<int64_t>("--max-num-seqs", max_num_seqs, 1, 65536),
-      CheckRange<int64_t>("--max-num-batched-tokens", max_num_batched_tokens, 1, 1'000'000),
-      CheckRange<int64_t>("--max-prefill-chunk", max_prefill_chunk, 0, 1'000'000),
-      CheckRange<int64_t>("--num-kv-blocks", num_kv_blocks, 0, INT32_MAX),
-      CheckRange<int64_t>("--kv-cache-memory-bytes", kv_cache_max_bytes, 0, INT64_MAX),
-      CheckRange<int64_t>("--max-num-queued-reqs", max_num_queued_reqs, 0, 1'000'000),
-      CheckRange<int64_t>("--max-num-queued-tokens", max_num_queued_tokens, 0, INT64_MAX),
-      CheckRange<int64_t>("--max-candidates", max_num_candidates, 1, 128),
-      CheckRange<int64_t>("--max-logprobs", max_logprobs, 0, 1000),
-  };
-  for (const absl::Status& status : checks) {
-    if (!status.ok()) return status;
-  }
+  RETURN_IF_ERROR(CheckRange("--threads", num_threads, 0, 1024));
+  RETURN_IF_ERROR(CheckRange("--max-model-len", max_model_len, 0, 10'000'000));
+  RETURN_IF_ERROR(CheckRange("--max-num-seqs", max_num_seqs, 1, 65536));
+  RETURN_IF_ERROR(CheckRange("--max-num-batched-tokens", max_num_batched_tokens, 1, 1'000'000));
+  RETURN_IF_ERROR(CheckRange("--max-prefill-chunk", max_prefill_chunk, 0, 1'000'000));
+  RETURN_IF_ERROR(CheckRange("--num-kv-blocks", num_kv_blocks, 0, INT32_MAX));
+  RETURN_IF_ERROR(CheckRange("--kv-cache-memory-bytes", kv_cache_max_bytes, 0, INT64_MAX));
+  RETURN_IF_ERROR(CheckRange("--max-num-queued-reqs", max_num_queued_reqs, 0, 1'000'000));
+  RETURN_IF_ERROR(CheckRange("--max-num-queued-tokens", max_num_queued_tokens, 0, INT64_MAX));
+  RETURN_IF_ERROR(CheckRange("--max-candidates", max_num_candidates, 1, 128));
+  RETURN_IF_ERROR(CheckRange("--max-logprobs", max_logprobs, 0, 1000));
   if (max_num_batched_tokens < max_num_seqs) {
     return absl::InvalidArgumentError(StrCat("--max-num-batched-tokens is ", max_num_batched_tokens,
                                              "; must be at least --max-num-seqs, ", max_num_seqs));
   }
   if (priority_ageing <= absl::ZeroDuration()) {
-    return absl::InvalidArgumentError("--priority-ageing must be positive");
+    return absl::InvalidArgumentError(
+        StrCat("priority_ageing is ", absl::FormatDuration(priority_ageing), "; must be positive"));
   }
   return absl::OkStatus();
 }

@@ -1,4 +1,4 @@
-// EngineConfig: every setting of the engine, its default and its check. Filled by server_config (flags) or by tools.
+// EngineConfig: every setting of the engine, its default and its check. Filled by engine_flags.h.
 #pragma once
 
 #include <cstdint>

@@ -22,6 +22,17 @@ std::string CommandName(const CLI::App& app) {
   return chosen.empty() ? "expertd" : "expertd " + chosen.front()->get_name();
 }
 
+// CLI11 reads an empty number as 0: `--threads "$UNSET"` would pass for a choice.
+void RefuseEmptyNumbers(CLI::App& app) {
+  for (CLI::App* command : app.get_subcommands(/*filter=*/{})) {
+    for (CLI::Option* option : command->get_options()) {
+      const std::string type = option->get_type_name();
+      if (type != "INT" && type != "UINT" && type != "FLOAT") continue;
+      option->check([](const std::string& text) { return text.empty() ? "the number is empty" : ""; }, "");
+    }
+  }
+}
+
 std::string CommandList(const CLI::App& app) {
   std::string list;
   for (const CLI::App* command : app.get_subcommands(/*filter=*/{})) {
@@ -61,6 +72,8 @@ int main(int argc, char** argv) {
   expertd::AddInspectCommand(app, &exit_code);
   expertd::AddChatCommand(app, &exit_code);
   expertd::AddLoadCommand(app, &exit_code);
+
+  RefuseEmptyNumbers(app);
 
   const std::vector<std::string> arguments = expertd::NormalizeFlags(argc, argv);
   try {

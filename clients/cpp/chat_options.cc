@@ -1,8 +1,8 @@
 #include "clients/cpp/chat_options.h"
 
 #include "engine/base/flags.h"
+#include "engine/base/range_check.h"
 #include "engine/base/status_macros.h"
-#include "engine/base/strings.h"
 #include "engine/base/utf8.h"
 
 namespace expertd {
@@ -12,10 +12,7 @@ absl::Status ChatOptions::Validate() const {
   if (once && prompt.empty()) return absl::InvalidArgumentError("--once needs --prompt TEXT");
   if (FindInvalidUtf8(prompt)) return absl::InvalidArgumentError("--prompt is not UTF-8");
   if (FindInvalidUtf8(system)) return absl::InvalidArgumentError("--system is not UTF-8");
-  if (!(timeout_seconds >= 0)) {
-    return absl::InvalidArgumentError(StrCat("--timeout is ", timeout_seconds, "; must be 0 or more"));
-  }
-  return absl::OkStatus();
+  return CheckNotNegative("--timeout", timeout_seconds);
 }
 
 void AddChatFlags(CLI::App& command, ChatOptions& options) {

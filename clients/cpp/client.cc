@@ -14,6 +14,7 @@
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "clients/cpp/terminal_text.h"
+#include "engine/base/range_check.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 
@@ -56,10 +57,7 @@ absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeCredentials(const 
 
 absl::Status ClientOptions::Validate() const {
   if (target.empty()) return absl::InvalidArgumentError("--target is empty; must be HOST:PORT or unix:PATH");
-  if (!(wait_ready_seconds >= 0)) {
-    return absl::InvalidArgumentError(StrCat("--wait-ready is ", wait_ready_seconds, "; must be 0 or more"));
-  }
-  return absl::OkStatus();
+  return CheckNotNegative("--wait-ready", wait_ready_seconds);
 }
 
 void AddClientFlags(CLI::App& command, ClientOptions& options) {

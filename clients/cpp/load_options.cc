@@ -1,26 +1,12 @@
 #include "clients/cpp/load_options.h"
 
 #include <algorithm>
-#include <string_view>
 
 #include "engine/base/flags.h"
+#include "engine/base/range_check.h"
 #include "engine/base/status_macros.h"
-#include "engine/base/strings.h"
 
 namespace expertd {
-namespace {
-
-absl::Status CheckRange(std::string_view flag, int value, int minimum, int maximum) {
-  if (value >= minimum && value <= maximum) return absl::OkStatus();
-  return absl::InvalidArgumentError(StrCat(flag, " is ", value, "; must be ", minimum, "..", maximum));
-}
-
-absl::Status CheckNotNegative(std::string_view flag, double value) {
-  if (value >= 0) return absl::OkStatus();  // NaN is not
-  return absl::InvalidArgumentError(StrCat(flag, " is ", value, "; must be 0 or more"));
-}
-
-}  // namespace
 
 absl::Status LoadOptions::Validate() const {
   constexpr int kMany = 1'000'000'000;

@@ -5,6 +5,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -12,6 +13,7 @@
 #include "absl/time/clock.h"
 #include "engine/base/json.h"
 #include "engine/base/mutex.h"
+#include "engine/base/range_check.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 #include "engine/engine.h"
@@ -56,7 +58,7 @@ class StepRecorder final : public StatsSink {
 struct Measurement {
   double prefill_tokens_per_second = 0;
   double decode_tokens_per_second = 0;
-  double output_tokens_per_second = 0; // of the whole run, prefill included: what a client sees
+  double output_tokens_per_second = 0;  // of the whole run, prefill included: what a client sees
   double time_to_first_token_ms = 0;   // mean over the batch
   double time_per_output_token_ms = 0; // of one stream
 };
@@ -116,8 +118,9 @@ absl::StatusOr<Measurement> Measure(Engine& engine, StepRecorder& recorder, cons
     first = std::min(first, step.end_time - step.duration);
     last = std::max(last, step.end_time);
   }
-  if (num_tokens > 0)
+  if (num_tokens > 0) {
     result.decode_tokens_per_second = static_cast<double>(num_tokens) / absl::ToDoubleSeconds(last - first);
+  }
   return result;
 }
 
@@ -166,25 +169,28 @@ void PrintLine(const BenchOptions& options, const EngineInfo& info, int batch, c
 }
 
 absl::Status RunBench(BenchOptions options) {
-  if (options.input_len < 1 || options.output_len < 2 || options.repetitions < 1 || options.batches.empty()) {
-    return absl::InvalidArgumentError("--input-len and --repetitions must be at least 1, --output-len at least 2");
+  constexpr int kMaxLength = 10'000'000, kMaxBatch = 65536, kMaxRepetitions = 1'000'000;
+  RETURN_IF_ERROR(CheckRange("--input-len", options.input_len, 1, kMaxLength));
+  RETURN_IF_ERROR(CheckRange("--output-len", options.output_len, 2, kMaxLength));  // decoding begins with the second
+  RETURN_IF_ERROR(CheckRange("--repetitions", options.repetitions, 1, kMaxRepetitions));
+  for (const int batch : options.batches) {
+    RETURN_IF_ERROR(CheckRange("--batch", batch, 1, kMaxBatch));
+    options.engine.max_num_seqs = std::max(options.engine.max_num_seqs, batch);
   }
-  const int largest = *std::max_element(options.batches.begin(), options.batches.end());
-  if (largest < 1 || *std::min_element(options.batches.begin(), options.batches.end()) < 1) {
-    return absl::InvalidArgumentError("--batch sizes must be positive");
-  }
-  options.engine.max_num_seqs = std::max(options.engine.max_num_seqs, largest);
   options.engine.max_num_queued_tokens = INT64_MAX;
   StepRecorder recorder;
   ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, Engine::Create(options.engine, &recorder));
+  if (const int length = options.input_len + options.output_len; length > engine->info().max_model_len) {
+    return absl::InvalidArgumentError(StrCat("--input-len plus --output-len is ", length, "; the model's length is ",
+                                             engine->info().max_model_len));
+  }
   if (!options.json) {
     const EngineInfo& info = engine->info();
     std::cout << absl::StrFormat("%s, %s weights, %s, %d threads; %d tokens in, %d out; medians of %d\n",
                                  info.model_name, info.weights_dtype, info.isa, info.num_threads, options.input_len,
                                  options.output_len, options.repetitions)
               << absl::StrFormat("%6s %14s %14s %14s %10s %10s %10s\n", "batch", "prefill tok/s", "decode tok/s",
-                                 "output tok/s", "ttft ms",
-                                 "tpot ms", "peak MiB");
+                                 "output tok/s", "ttft ms", "tpot ms", "peak MiB");
   }
   std::mt19937_64 random(1);
   for (int batch : options.batches) {

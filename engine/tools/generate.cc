@@ -13,6 +13,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "engine/base/json.h"
+#include "engine/base/range_check.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 #include "engine/engine.h"
@@ -103,6 +104,9 @@ absl::StatusOr<std::vector<RequestInput>> CollectPrompts(const GenerateOptions& 
       prompts.push_back(*std::move(prompt));
     }
   }
+  for (const std::string& text : options.prompts) {
+    if (text.empty()) return absl::InvalidArgumentError("--prompt is empty; must have at least 1 byte");
+  }
   if (prompts.empty()) {
     return absl::InvalidArgumentError("no prompt; give --prompt TEXT, --prompt-file FILE or --token-ids 1,2,3");
   }
@@ -187,8 +191,9 @@ void PrintText(size_t index, size_t num_prompts, const PromptOutput& output, boo
     return;
   }
   for (size_t c = 0; c < output.candidates.size(); ++c) {
-    if (num_prompts > 1 || c > 0)
+    if (num_prompts > 1 || c > 0) {
       std::cout << "--- prompt " << index << (c > 0 ? StrCat(", candidate ", c) : "") << "\n";
+    }
     std::cout << output.candidates[c].text << "\n";
   }
 }
@@ -202,6 +207,9 @@ void ShowProgress(size_t done, size_t total, int64_t num_tokens, absl::Duration 
 }
 
 absl::Status RunGenerate(GenerateOptions options) {
+  RETURN_IF_ERROR(options.engine.Validate());
+  RETURN_IF_ERROR(CheckRange("--n", options.num_candidates, 1, options.engine.max_num_candidates));
+  if (options.logprobs) RETURN_IF_ERROR(CheckRange("--logprobs", *options.logprobs, 0, options.engine.max_logprobs));
   ASSIGN_OR_RETURN(std::vector<RequestInput> prompts, CollectPrompts(options));
   if (options.logprobs.has_value()) options.sampling.logprobs = LogprobOptions{.top_n = *options.logprobs};
   const int64_t num_sequences = static_cast<int64_t>(prompts.size()) * options.num_candidates;
