@@ -1,3 +1,7 @@
+// Grouped-query attention (arXiv 2305.13245) over the paged cache, and the plan of a step that all attention layers
+// share. A step's attention is cut into parts of about equal work: where each part is a whole sequence, it turns and
+// stores its own q, k and v just before it attends; where sequences are cut, all rows are stored first, as the parts
+// read them. Used by the models through attention.h; the parts run on the pool's threads.
 #include <algorithm>
 #include <array>
 #include <cmath>

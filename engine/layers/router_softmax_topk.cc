@@ -1,3 +1,6 @@
+// The routing of Mixtral, Qwen-MoE and others: softmax over all experts, then the best few. They are found by passes of
+// argmax over the probabilities, each taking one out, as experts_per_token is small. Used by moe.cc through router.h;
+// runs on the pool's threads.
 #include <utility>
 
 #include "engine/layers/router.h"
