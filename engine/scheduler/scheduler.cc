@@ -271,7 +271,8 @@ void Scheduler::StartRunning(Entry* entry, absl::Time now) {
   sequence.first_scheduled_time = now;
   FileDeadline(entry);  // without the queue's
   sequence.num_cached_tokens = sequence.num_computed_tokens;
-  if (ReadsPrefixCache(sequence)) {
+  // Once a request: its other candidates find what the first has just computed, which says nothing of the cache's use.
+  if (ReadsPrefixCache(sequence) && sequence.candidate_index == 0) {
     prefix_queried_tokens_ += sequence.num_prompt_tokens;
     prefix_hit_tokens_ += sequence.num_cached_tokens;
   }

@@ -48,7 +48,7 @@ struct SchedulerStats {
   int32_t num_blocks_used = 0, num_blocks_free = 0;    // together all of them
   int32_t num_blocks_cached = 0;            // of the free ones, those that are still findable
   int64_t num_preemptions = 0;              // since start, as all below
-  int64_t prefix_queried_tokens = 0, prefix_hit_tokens = 0;  // of prompts, at first admission
+  int64_t prefix_queried_tokens = 0, prefix_hit_tokens = 0;  // once a request, at its first admission
   int64_t recomputed_tokens = 0;            // computed before, thrown away by preemption and not found in the cache
 };
 
