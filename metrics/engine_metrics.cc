@@ -45,7 +45,8 @@ constexpr const char* kStages[] = {"validate", "template", "tokenize",   "queue"
 constexpr const char* kFinishReasons[] = {"stop",      "length",   "time_limit", "no_valid_token",
                                           "cancelled", "deadline", "error"};
 constexpr const char* kRejectReasons[] = {"queue_full", "queue_tokens_full", "deadline_unmeetable", "queue_timeout",
-                                          "draining",   "invalid",           "unauthenticated",     "too_many_calls"};
+                                          "draining",   "invalid",           "unauthenticated",     "too_many_calls",
+                                          "too_many_bytes", "message_too_large"};
 constexpr std::array<std::pair<absl::StatusCode, const char*>, 17> kCodes = {{
     {absl::StatusCode::kOk, "OK"},
     {absl::StatusCode::kCancelled, "CANCELLED"},
@@ -89,6 +90,8 @@ std::string_view RejectLabel(std::string_view reason) {
   }
   if (reason == "API_KEY_INVALID") return "unauthenticated";
   if (reason == "TOO_MANY_CALLS") return "too_many_calls";
+  if (reason == "TOO_MANY_BYTES") return "too_many_bytes";
+  if (reason == "MESSAGE_TOO_LARGE") return "message_too_large";
   return "";
 }
 
@@ -273,7 +276,8 @@ EngineMetrics::Series::Series(const Builder& builder, const MetricsOptions& opti
     stages[stage] = &make.AddHistogram("expertd_stage_seconds", "Time of a request in one stage.", StageSeconds(),
                                        {{"stage", stage}});
   }
-  make.AddGauge("expertd_build_info", "The running build.", {{"version", options.version}}).Set(1);
+  make.AddGauge("expertd_build_info", "The running build.", {{"version", options.version}, {"commit", options.commit}})
+      .Set(1);
   if (options.vllm_names) vllm = std::make_unique<VllmSeries>(make.WithModelLabel("model_name"));
 }
 

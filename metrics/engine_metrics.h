@@ -20,6 +20,7 @@ namespace expertd {
 struct MetricsOptions {
   std::string model;                    // the label of every series
   std::string version;
+  std::string commit;                   // that the program was built from
   std::vector<std::string> methods;     // the contract's, as RpcObserver names them
   bool vllm_names = false;              // --metrics-compat=vllm: vLLM's names beside ours, from the same observations
 };

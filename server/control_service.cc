@@ -8,6 +8,7 @@
 #include "engine/base/strings.h"
 #include "engine/base/version.h"
 #include "engine/request/errors.h"
+#include "server/build_commit.h"
 #include "server/convert.h"
 #include "server/status.h"
 #include "server/time.h"
@@ -15,7 +16,7 @@
 namespace expertd {
 namespace {
 
-constexpr uint32_t kSchemaRevision = 1;
+constexpr uint32_t kSchemaRevision = 2;
 constexpr int kMaxAborts = 1024;
 constexpr size_t kMaxReasonBytes = 256;
 constexpr absl::Duration kDefaultInterval = absl::Seconds(1);
@@ -24,6 +25,7 @@ constexpr absl::Duration kMaxInterval = absl::Seconds(60);
 
 void FillServerInfo(const EngineInfo& info, const ServerState& state, v1::GetServerInfoResponse* response) {
   response->set_version(kVersion);
+  response->set_git_commit(BuildCommit());
   response->set_instance_id(state.instance_id());
   *response->mutable_start_time() = ToProtoTimestamp(state.start_time());
   response->set_schema_revision(kSchemaRevision);
@@ -55,6 +57,38 @@ v1::AbortOutcome ToProto(AbortOutcome outcome) {
   return v1::ABORT_OUTCOME_UNSPECIFIED;
 }
 
+absl::Status CheckAborts(const v1::AbortRequestRequest& request) {
+  const int count = request.request_ids_size();
+  if (count < 1 || count > kMaxAborts) {
+    return InvalidParameter("request_ids", StrCat("has ", count, " entries; must have 1..", kMaxAborts));
+  }
+  for (int i = 0; i < count; ++i) {
+    // What no request can be called, no request will come with; a tombstone for it would only take room.
+    if (IsRequestId(request.request_ids(i))) continue;
+    return InvalidParameter(StrCat("request_ids[", i, "]"),
+                            StrCat("must be 1..", kMaxRequestIdBytes, " characters of [A-Za-z0-9._:-]"));
+  }
+  if (request.reason().size() > kMaxReasonBytes) {
+    return InvalidParameter("reason", StrCat("has ", request.reason().size(), " bytes; at most ", kMaxReasonBytes));
+  }
+  return absl::OkStatus();
+}
+
+void Abort(Engine& engine, const v1::AbortRequestRequest& request, v1::AbortRequestResponse* response) {
+  const absl::Status status =
+      MakeError(absl::StatusCode::kCancelled,
+                request.reason().empty() ? "aborted by AbortRequest" : StrCat("aborted: ", request.reason()),
+                {.reason = std::string(error_reason::kAbortedByAdmin)});
+  for (const std::string& id : request.request_ids()) {
+    v1::AbortResult* result = response->add_results();
+    result->set_request_id(id);
+    result->set_outcome(ToProto(engine.Abort(id, status)));
+  }
+  LogInfo("requests_aborted", {{"count", request.request_ids_size()},
+                               {"first", request.request_ids(0)},
+                               {"why", request.reason()}});
+}
+
 absl::StatusOr<absl::Duration> ReadInterval(const v1::WatchLoadRequest& request) {
   if (!request.has_interval()) return kDefaultInterval;
   const std::optional<absl::Duration> interval = FromProtoDuration(request.interval());
@@ -68,7 +102,7 @@ absl::StatusOr<absl::Duration> ReadInterval(const v1::WatchLoadRequest& request)
 
 // One WatchLoad call: a message, then the timer, then the next. Its turn is either with gRPC (a write is in flight) or
 // with the timer.
-class ControlService::LoadWatch final : public grpc::ServerWriteReactor<v1::WatchLoadResponse>,
+class ControlService::LoadWatch final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                                         public Dispatcher::Task,
                                         public std::enable_shared_from_this<LoadWatch> {
  public:
@@ -79,9 +113,10 @@ class ControlService::LoadWatch final : public grpc::ServerWriteReactor<v1::Watc
     absl::MutexLock lock(&mutex_);
     if (is_busy_ || is_ending_) return;
     is_busy_ = true;
-    response_.Clear();
-    service_.FillLoadNow(response_.mutable_load());
-    StartWrite(&response_);
+    v1::WatchLoadResponse response;
+    service_.FillLoadNow(response.mutable_load());
+    message_ = WriteMessage(response);
+    StartWrite(&message_);
   }
 
   void End(const absl::Status& status) {
@@ -113,7 +148,7 @@ class ControlService::LoadWatch final : public grpc::ServerWriteReactor<v1::Watc
   CallGate::Ticket ticket_ ABSL_GUARDED_BY(mutex_);
   bool is_busy_ ABSL_GUARDED_BY(mutex_) = false;
   bool is_ending_ ABSL_GUARDED_BY(mutex_) = false;
-  v1::WatchLoadResponse response_ ABSL_GUARDED_BY(mutex_);
+  grpc::ByteBuffer message_ ABSL_GUARDED_BY(mutex_);
 };
 
 void ControlService::FillLoadNow(v1::Load* load) const {
@@ -125,32 +160,35 @@ void ControlService::FillLoadNow(v1::Load* load) const {
 }
 
 grpc::ServerUnaryReactor* ControlService::GetServerInfo(grpc::CallbackServerContext* context,
-                                                        const v1::GetServerInfoRequest*,
-                                                        v1::GetServerInfoResponse* response) {
-  return AnswerUnary(gate_, context, "expertd.v1.ControlService/GetServerInfo", CallGate::Access::kKey,
-                     [&]() -> absl::Status {
-                       ASSIGN_OR_RETURN(const Engine* engine, state_.engine());
-                       FillServerInfo(engine->info(), state_, response);
-                       return absl::OkStatus();
-                     });
+                                                        const grpc::ByteBuffer* request, grpc::ByteBuffer* answer) {
+  return AnswerUnary<v1::GetServerInfoRequest, v1::GetServerInfoResponse>(
+      gate_, {context, request, answer}, "expertd.v1.ControlService/GetServerInfo", CallGate::Access::kKey,
+      [this](const v1::GetServerInfoRequest&, v1::GetServerInfoResponse* response) -> absl::Status {
+        ASSIGN_OR_RETURN(const Engine* engine, state_.engine());
+        FillServerInfo(engine->info(), state_, response);
+        return absl::OkStatus();
+      });
 }
 
-grpc::ServerUnaryReactor* ControlService::GetLoad(grpc::CallbackServerContext* context, const v1::GetLoadRequest*,
-                                                  v1::GetLoadResponse* response) {
-  return AnswerUnary(gate_, context, "expertd.v1.ControlService/GetLoad", CallGate::Access::kKey,
-                     [&]() -> absl::Status {
-                       RETURN_IF_ERROR(state_.engine().status());
-                       FillLoadNow(response->mutable_load());
-                       return absl::OkStatus();
-                     });
+grpc::ServerUnaryReactor* ControlService::GetLoad(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                                  grpc::ByteBuffer* answer) {
+  return AnswerUnary<v1::GetLoadRequest, v1::GetLoadResponse>(
+      gate_, {context, request, answer}, "expertd.v1.ControlService/GetLoad", CallGate::Access::kKey,
+      [this](const v1::GetLoadRequest&, v1::GetLoadResponse* response) -> absl::Status {
+        RETURN_IF_ERROR(state_.engine().status());
+        FillLoadNow(response->mutable_load());
+        return absl::OkStatus();
+      });
 }
 
-grpc::ServerWriteReactor<v1::WatchLoadResponse>* ControlService::WatchLoad(grpc::CallbackServerContext* context,
-                                                                           const v1::WatchLoadRequest* request) {
-  using Refusing = RefusingReactor<grpc::ServerWriteReactor<v1::WatchLoadResponse>>;
+grpc::ServerWriteReactor<grpc::ByteBuffer>* ControlService::WatchLoad(grpc::CallbackServerContext* context,
+                                                                      const grpc::ByteBuffer* request) {
+  using Refusing = RefusingReactor<grpc::ServerWriteReactor<grpc::ByteBuffer>>;
   CallGate::Ticket ticket =
-      gate_.Admit(*context, "expertd.v1.ControlService/WatchLoad", CallGate::Access::kKey);
-  const absl::StatusOr<absl::Duration> interval = ReadInterval(*request);
+      gate_.Admit(*context, "expertd.v1.ControlService/WatchLoad", CallGate::Access::kKey, request);
+  v1::WatchLoadRequest wanted;
+  if (ticket.status().ok()) ticket.set_status(ticket.TakeRequest().Read(&wanted, kMaxShortRequestBytes));
+  const absl::StatusOr<absl::Duration> interval = ReadInterval(wanted);
   if (ticket.status().ok()) ticket.set_status(interval.status());
   if (!ticket.status().ok()) return new Refusing(ticket.status());
 
@@ -163,29 +201,13 @@ grpc::ServerWriteReactor<v1::WatchLoadResponse>* ControlService::WatchLoad(grpc:
 }
 
 grpc::ServerUnaryReactor* ControlService::AbortRequest(grpc::CallbackServerContext* context,
-                                                       const v1::AbortRequestRequest* request,
-                                                       v1::AbortRequestResponse* response) {
-  return AnswerUnary(
-      gate_, context, "expertd.v1.ControlService/AbortRequest", CallGate::Access::kKey, [&]() -> absl::Status {
+                                                       const grpc::ByteBuffer* request, grpc::ByteBuffer* answer) {
+  return AnswerUnary<v1::AbortRequestRequest, v1::AbortRequestResponse>(
+      gate_, {context, request, answer}, "expertd.v1.ControlService/AbortRequest", CallGate::Access::kKey,
+      [this](const v1::AbortRequestRequest& wanted, v1::AbortRequestResponse* response) -> absl::Status {
         ASSIGN_OR_RETURN(Engine * engine, state_.engine());
-        const int count = request->request_ids_size();
-        if (count < 1 || count > kMaxAborts) {
-          return InvalidParameter("request_ids", StrCat("has ", count, " entries; must have 1..", kMaxAborts));
-        }
-        if (request->reason().size() > kMaxReasonBytes) {
-          return InvalidParameter("reason", StrCat("has ", request->reason().size(), " bytes; at most ",
-                                                   kMaxReasonBytes));
-        }
-        const absl::Status status = MakeError(
-            absl::StatusCode::kCancelled,
-            request->reason().empty() ? "aborted by AbortRequest" : StrCat("aborted: ", request->reason()),
-            {.reason = std::string(error_reason::kAbortedByAdmin)});
-        for (const std::string& id : request->request_ids()) {
-          v1::AbortResult* result = response->add_results();
-          result->set_request_id(id);
-          result->set_outcome(ToProto(engine->Abort(id, status)));
-        }
-        LogInfo("requests_aborted", {{"count", count}, {"first", request->request_ids(0)}, {"why", request->reason()}});
+        RETURN_IF_ERROR(CheckAborts(wanted));
+        Abort(*engine, wanted, response);
         return absl::OkStatus();
       });
 }

@@ -14,20 +14,23 @@
 namespace expertd {
 
 // Thread-safe. What it is given outlives it.
-class ControlService final : public v1::ControlService::CallbackService {
+class ControlService final
+    : public v1::ControlService::WithRawCallbackMethod_GetServerInfo<
+          v1::ControlService::WithRawCallbackMethod_GetLoad<
+              v1::ControlService::WithRawCallbackMethod_WatchLoad<
+                  v1::ControlService::WithRawCallbackMethod_AbortRequest<v1::ControlService::Service>>>> {
  public:
   ControlService(const ServerState& state, CallGate& gate, Dispatcher& dispatcher)
       : state_(state), gate_(gate), dispatcher_(dispatcher) {}
 
-  grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context,
-                                          const v1::GetServerInfoRequest* request,
-                                          v1::GetServerInfoResponse* response) override;
-  grpc::ServerUnaryReactor* GetLoad(grpc::CallbackServerContext* context, const v1::GetLoadRequest* request,
-                                    v1::GetLoadResponse* response) override;
-  grpc::ServerWriteReactor<v1::WatchLoadResponse>* WatchLoad(grpc::CallbackServerContext* context,
-                                                             const v1::WatchLoadRequest* request) override;
-  grpc::ServerUnaryReactor* AbortRequest(grpc::CallbackServerContext* context, const v1::AbortRequestRequest* request,
-                                         v1::AbortRequestResponse* response) override;
+  grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                          grpc::ByteBuffer* answer) override;
+  grpc::ServerUnaryReactor* GetLoad(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                    grpc::ByteBuffer* answer) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* WatchLoad(grpc::CallbackServerContext* context,
+                                                        const grpc::ByteBuffer* request) override;
+  grpc::ServerUnaryReactor* AbortRequest(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                         grpc::ByteBuffer* answer) override;
 
   // Ends all watches with Unavailable DRAINING, and such that begin later: they would hold up the server's end.
   void EndWatches();

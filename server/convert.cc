@@ -23,6 +23,8 @@ constexpr uint32_t kMaxMinTokensPerMessage = 4096;
 // Collects what is wrong with a request, so that one answer tells it all.
 class Violations {
  public:
+  explicit Violations(const RequestLimits& limits) : limits_(limits) {}
+
   void Add(std::string_view field, std::string_view description) {
     if (detail_.violations.size() < kMaxKept) detail_.violations.emplace_back(field, description);
   }
@@ -34,12 +36,16 @@ class Violations {
     return MakeError(absl::StatusCode::kInvalidArgument, StrCat(field, " ", description), detail_);
   }
 
-  // `value` as the engine's signed type; 0 with a violation when it doesn't fit.
-  int32_t ToInt32(std::string_view field, uint32_t value) {
+  // `value` as the engine's signed type; `minimum` with a violation when it doesn't fit. `maximum` is for the message:
+  // values between it and what fits are found by Request::Create.
+  int32_t ToInt32(std::string_view field, uint32_t value, int32_t minimum = 0,
+                  int32_t maximum = std::numeric_limits<int32_t>::max()) {
     if (value <= static_cast<uint32_t>(std::numeric_limits<int32_t>::max())) return static_cast<int32_t>(value);
-    Add(field, StrCat("is ", value, "; must be at most ", std::numeric_limits<int32_t>::max()));
-    return 0;
+    Add(field, StrCat("is ", value, "; must be ", minimum, "..", maximum));
+    return minimum;
   }
+
+  int32_t ToId(std::string_view field, uint32_t id) { return ToInt32(field, id, 0, limits_.vocab_size - 1); }
 
   template <typename Ids>
   std::vector<int32_t> ToIds(std::string_view field, const Ids& ids) {
@@ -48,7 +54,7 @@ class Violations {
     for (int i = 0; i < ids.size(); ++i) {
       // The path is built only for an id that is wrong: prompts have very many.
       if (ids[i] > static_cast<uint32_t>(std::numeric_limits<int32_t>::max())) {
-        ToInt32(StrCat(field, "[", i, "]"), ids[i]);
+        ToId(StrCat(field, "[", i, "]"), ids[i]);
         break;
       }
       converted.push_back(static_cast<int32_t>(ids[i]));
@@ -64,12 +70,15 @@ class Violations {
     return absl::InfiniteDuration();
   }
 
+  const RequestLimits& limits() const { return limits_; }
+
   void CheckTag(std::string_view field, const std::string& value) {
     if (value.size() > kMaxTagBytes) Add(field, StrCat("has ", value.size(), " bytes; at most ", kMaxTagBytes));
   }
 
  private:
   static constexpr size_t kMaxKept = 32;
+  const RequestLimits& limits_;
   ErrorDetail detail_;
 };
 
@@ -109,7 +118,7 @@ LogprobOptions ReadLogprobs(std::string_view field, const v1::LogprobOptions& pr
                             Violations& violations) {
   LogprobOptions options;
   if (proto.select_case() == v1::LogprobOptions::kTopN) {
-    options.top_n = violations.ToInt32(StrCat(field, ".top_n"), proto.top_n());
+    options.top_n = violations.ToInt32(StrCat(field, ".top_n"), proto.top_n(), 0, violations.limits().max_logprobs);
   } else if (proto.select_case() == v1::LogprobOptions::kOnlyIds) {
     if (proto.only_ids().ids().empty()) violations.Add(StrCat(field, ".only_ids"), "is empty");
     options.token_ids = violations.ToIds(StrCat(field, ".only_ids.ids"), proto.only_ids().ids());
@@ -137,7 +146,7 @@ SamplingOverrides ReadSampling(const v1::SamplingParams& proto, Violations& viol
   sampling.seed = proto.has_seed() ? proto.seed() : DrawSeed();
   for (int i = 0; i < proto.logit_bias_size(); ++i) {
     const v1::LogitBias& bias = proto.logit_bias(i);
-    const int32_t id = violations.ToInt32(StrCat("sampling.logit_bias[", i, "].token_id"), bias.token_id());
+    const int32_t id = violations.ToId(StrCat("sampling.logit_bias[", i, "].token_id"), bias.token_id());
     sampling.logit_bias.emplace_back(id, bias.bias());
   }
   sampling.allowed_token_ids = violations.ToIds("sampling.allowed_token_ids", proto.allowed_token_ids());
@@ -273,16 +282,18 @@ bool HasStopMatch(const FinishedEvent& event) {
 
 }  // namespace
 
-absl::StatusOr<ConvertedRequest> ToRequestSpec(const v1::GenerateRequest& request) {
+absl::StatusOr<ConvertedRequest> ToRequestSpec(const v1::GenerateRequest& request, const RequestLimits& limits) {
   RETURN_IF_ERROR(CheckFeatures(request));
-  Violations violations;
+  Violations violations(limits);
   ConvertedRequest converted;
   RequestSpec& spec = converted.spec;
   spec.id = request.request_id();
   ASSIGN_OR_RETURN(spec.input, ReadInput(request, violations));
   spec.sampling = ReadSampling(request.sampling(), violations);
   spec.stop = ReadStop(request.stop(), violations);
-  if (request.sampling().has_n()) spec.num_candidates = violations.ToInt32("sampling.n", request.sampling().n());
+  if (request.sampling().has_n()) {
+    spec.num_candidates = violations.ToInt32("sampling.n", request.sampling().n(), 1, limits.max_num_candidates);
+  }
 
   const v1::OutputOptions& output = request.output();
   if (output.has_text()) spec.output.text = output.text();
@@ -311,6 +322,14 @@ absl::StatusOr<ConvertedRequest> ToRequestSpec(const v1::GenerateRequest& reques
   converted.warnings = ReadExtra(request.extra(), violations);
   RETURN_IF_ERROR(violations.ToStatus());
   return converted;
+}
+
+bool IsRequestId(std::string_view id) {
+  const auto allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+           c == ':' || c == '-';
+  };
+  return !id.empty() && id.size() <= kMaxRequestIdBytes && std::all_of(id.begin(), id.end(), allowed);
 }
 
 absl::Status CheckModelName(std::string_view name, std::string_view served) {

@@ -34,13 +34,18 @@ struct ConvertedRequest {
   std::vector<v1::Warning> warnings;
 };
 
-// Reads `request`; values that Request::Create checks are passed on as they are. The model's name is not looked at.
+// Reads `request`; values that Request::Create checks are passed on as they are, but for numbers that only the
+// contract's types can hold: their errors name the same `limits`. The model's name is not looked at.
 // Errors: InvalidArgument INVALID_PARAMETER with every violation found here; Unimplemented UNSUPPORTED_FEATURE naming
 // the first field that asks for something this server can't do.
-absl::StatusOr<ConvertedRequest> ToRequestSpec(const v1::GenerateRequest& request);
+absl::StatusOr<ConvertedRequest> ToRequestSpec(const v1::GenerateRequest& request, const RequestLimits& limits);
 
 // The conversation alone, for RenderChat. Errors as above, field paths from "chat" on.
 absl::StatusOr<ChatInput> ToChatInput(const v1::ChatInput& chat);
+
+// Whether `id` may be a request's id: 1..kMaxRequestIdBytes of [A-Za-z0-9._:-].
+inline constexpr size_t kMaxRequestIdBytes = 128;
+bool IsRequestId(std::string_view id);
 
 // OK when `name` is empty or `served`; else NotFound MODEL_NOT_FOUND.
 absl::Status CheckModelName(std::string_view name, std::string_view served);

@@ -4,9 +4,12 @@
 #include <array>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 #include "server/convert.h"
@@ -59,6 +62,40 @@ absl::StatusOr<Json> ContentOf(const v1::Message& message, const std::string& pa
   return Json(std::move(content));
 }
 
+// Finds the first key that an object has twice: of two equal parameters the template would show one, and which one is
+// anybody's guess. Takes the parser's events; the text is known to be JSON.
+class DuplicateKeyFinder final : public Json::json_sax_t {
+ public:
+  const std::optional<std::string>& found() const { return found_; }
+
+  bool start_object(size_t) override {
+    keys_.emplace_back();
+    return true;
+  }
+  bool end_object() override {
+    keys_.pop_back();
+    return true;
+  }
+  bool key(std::string& key) override {
+    if (!keys_.back().insert(key).second) found_ = key;
+    return !found_.has_value();
+  }
+  bool start_array(size_t) override { return true; }
+  bool end_array() override { return true; }
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(Json::number_integer_t) override { return true; }
+  bool number_unsigned(Json::number_unsigned_t) override { return true; }
+  bool number_float(Json::number_float_t, const std::string&) override { return true; }
+  bool string(std::string&) override { return true; }
+  bool binary(Json::binary_t&) override { return true; }
+  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }
+
+ private:
+  std::vector<absl::flat_hash_set<std::string>> keys_;  // of the objects that are open
+  std::optional<std::string> found_;
+};
+
 absl::StatusOr<Json> JsonObjectOf(const std::string& text, const std::string& path) {
   if (text.empty()) return Json::object();
   absl::StatusOr<Json> parsed = ParseJson(text, kMaxJsonDepth);
@@ -66,6 +103,12 @@ absl::StatusOr<Json> JsonObjectOf(const std::string& text, const std::string& pa
     return InvalidParameter(path, StrCat("is not JSON: ", ToStdView(parsed.status().message())));
   }
   if (!parsed->is_object()) return InvalidParameter(path, "must be a JSON object");
+  DuplicateKeyFinder finder;
+  Json::sax_parse(text, &finder);
+  if (finder.found().has_value()) {
+    return InvalidParameter(path, StrCat("has the key '", ToValidUtf8(*finder.found(), kMaxToolNameBytes),
+                                         "' twice in one object"));
+  }
   return *std::move(parsed);
 }
 

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "server/message.h"
 #include "server/status.h"
 #include "server/time.h"
 
@@ -9,10 +10,8 @@ namespace expertd {
 
 grpc::ServerUnaryReactor* GenerateReactor::Start(const GenerationEnvironment& environment,
                                                  grpc::CallbackServerContext* context,
-                                                 const v1::GenerateRequest* request, v1::GenerateResponse* response,
-                                                 CallGate::Ticket ticket) {
-  std::shared_ptr<GenerateReactor> reactor(
-      new GenerateReactor(environment, context, request, response, std::move(ticket)));
+                                                 grpc::ByteBuffer* answer, CallGate::Ticket ticket) {
+  std::shared_ptr<GenerateReactor> reactor(new GenerateReactor(environment, context, answer, std::move(ticket)));
   reactor->GenerationCall::Start();
   return reactor.get();
 }
@@ -22,13 +21,13 @@ void GenerateReactor::OnAdmitted() {
     absl::MutexLock lock(&mutex_);
     is_admitted_ = true;
     const EngineInfo& info = admission_.engine->info();
-    response_->set_id(admission_.request->id());
-    response_->set_model(info.model_name);
-    *response_->mutable_create_time() = ToProtoTimestamp(admission_.create_time);
-    response_->set_system_fingerprint(info.fingerprint);
-    for (v1::Warning& warning : admission_.warnings) *response_->add_warnings() = std::move(warning);
+    response_.set_id(admission_.request->id());
+    response_.set_model(info.model_name);
+    *response_.mutable_create_time() = ToProtoTimestamp(admission_.create_time);
+    response_.set_system_fingerprint(info.fingerprint);
+    for (v1::Warning& warning : admission_.warnings) *response_.add_warnings() = std::move(warning);
     for (int i = 0; i < admission_.request->spec().num_candidates; ++i) {
-      response_->add_candidates()->set_index(static_cast<uint32_t>(i));
+      response_.add_candidates()->set_index(static_cast<uint32_t>(i));
     }
   }
   Collect();
@@ -47,19 +46,19 @@ void GenerateReactor::Collect() {
 void GenerateReactor::Add(StreamEvent&& event) {
   if (PromptEvent* prompt = std::get_if<PromptEvent>(&event)) {
     num_prompt_tokens_ = prompt->num_prompt_tokens;
-    FillPrompt(std::move(*prompt), admission_.tokenizer, response_->mutable_prompt());
+    FillPrompt(std::move(*prompt), admission_.tokenizer, response_.mutable_prompt());
   } else if (DeltaEvent* delta = std::get_if<DeltaEvent>(&event)) {
     num_output_tokens_ += delta->num_tokens;
-    v1::Candidate* candidate = response_->mutable_candidates(delta->candidate_index);
+    v1::Candidate* candidate = response_.mutable_candidates(delta->candidate_index);
     AppendDelta(std::move(*delta), admission_.tokenizer, candidate);
   } else if (FinishedEvent* finished = std::get_if<FinishedEvent>(&event)) {
-    v1::Candidate* candidate = response_->mutable_candidates(finished->candidate_index);
+    v1::Candidate* candidate = response_.mutable_candidates(finished->candidate_index);
     SetFinished(std::move(*finished), candidate);
   } else if (SummaryEvent* summary = std::get_if<SummaryEvent>(&event)) {
     FillUsage(summary->num_prompt_tokens, summary->num_cached_tokens, summary->num_output_tokens,
-              response_->mutable_usage());
+              response_.mutable_usage());
     if (admission_.answer.timing) {
-      FillTiming(summary->timing, admission_.tokenize_time, response_->mutable_timing());
+      FillTiming(summary->timing, admission_.tokenize_time, response_.mutable_timing());
     }
   }
 }
@@ -74,10 +73,14 @@ void GenerateReactor::OnCancel() {
   End(abort_status());
 }
 
-void GenerateReactor::End(const absl::Status& status) {
+void GenerateReactor::End(absl::Status status) {
   {
     absl::MutexLock lock(&mutex_);
     if (std::exchange(has_finished_, true)) return;
+    if (status.ok()) {
+      status = WriteMessage(response_, static_cast<size_t>(environment_.config.max_send_message_bytes), answer_);
+    }
+    response_.Clear();
   }
   NoteEnd(status);
   Finish(ToGrpcStatus(status));

@@ -12,10 +12,9 @@ namespace expertd {
 
 class GenerateReactor final : public grpc::ServerUnaryReactor, public GenerationCall {
  public:
-  // Starts the call; it deletes itself. `response` is gRPC's and lives until Finish.
+  // Starts the call; it deletes itself. `answer` is gRPC's and lives until Finish.
   static grpc::ServerUnaryReactor* Start(const GenerationEnvironment& environment, grpc::CallbackServerContext* context,
-                                         const v1::GenerateRequest* request, v1::GenerateResponse* response,
-                                         CallGate::Ticket ticket);
+                                         grpc::ByteBuffer* answer, CallGate::Ticket ticket);
 
   void OnCancel() override;
   void OnDone() override { Release(); }
@@ -23,8 +22,8 @@ class GenerateReactor final : public grpc::ServerUnaryReactor, public Generation
 
  private:
   GenerateReactor(const GenerationEnvironment& environment, grpc::CallbackServerContext* context,
-                  const v1::GenerateRequest* request, v1::GenerateResponse* response, CallGate::Ticket ticket)
-      : GenerationCall(environment, context, request, std::move(ticket)), response_(response) {}
+                  grpc::ByteBuffer* answer, CallGate::Ticket ticket)
+      : GenerationCall(environment, context, std::move(ticket)), answer_(answer) {}
 
   void OnAdmitted() override;
   void OnRefused(const absl::Status& status) override { End(status); }
@@ -33,12 +32,13 @@ class GenerateReactor final : public grpc::ServerUnaryReactor, public Generation
   void Collect() ABSL_LOCKS_EXCLUDED(mutex_);
   void Add(StreamEvent&& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Ends the call, if it has not ended.
-  void End(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
+  void End(absl::Status status) ABSL_LOCKS_EXCLUDED(mutex_);
 
   absl::Mutex mutex_;
   bool is_admitted_ ABSL_GUARDED_BY(mutex_) = false;
   bool has_finished_ ABSL_GUARDED_BY(mutex_) = false;
-  v1::GenerateResponse* const response_ ABSL_PT_GUARDED_BY(mutex_);
+  v1::GenerateResponse response_ ABSL_GUARDED_BY(mutex_);
+  grpc::ByteBuffer* const answer_ ABSL_PT_GUARDED_BY(mutex_);
 };
 
 }  // namespace expertd

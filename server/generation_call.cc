@@ -13,23 +13,6 @@
 #include "server/time.h"
 
 namespace expertd {
-namespace {
-
-// Prompts above this take a worker that others can do without.
-constexpr size_t kLargeRequestBytes = 256 << 10;
-constexpr size_t kMaxRequestIdBytes = 128;
-
-// Whether `id` may be a request's id; a proxy's x-request-id need not be one.
-bool IsRequestId(std::string_view id) {
-  const auto allowed = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
-           c == ':' || c == '-';
-  };
-  return !id.empty() && id.size() <= kMaxRequestIdBytes && std::all_of(id.begin(), id.end(), allowed);
-}
-
-}  // namespace
-
 void GenerationRegistry::Add(GenerationCall* call) {
   absl::MutexLock lock(&mutex_);
   calls_.insert(call);
@@ -54,10 +37,9 @@ bool GenerationRegistry::WaitUntilEmpty(absl::Duration timeout) {
 }
 
 GenerationCall::GenerationCall(const GenerationEnvironment& environment, grpc::CallbackServerContext* context,
-                               const v1::GenerateRequest* request, CallGate::Ticket ticket)
+                               CallGate::Ticket ticket)
     : environment_(environment),
       context_(context),
-      request_(request),
       deadline_(FromDeadline(context->deadline())),
       metadata_request_id_(FindMetadata(*context, "x-request-id")),
       ticket_(std::move(ticket)) {}
@@ -65,9 +47,15 @@ GenerationCall::GenerationCall(const GenerationEnvironment& environment, grpc::C
 void GenerationCall::Start() {
   self_ = shared_from_this();
   environment_.registry.Add(this);
-  const auto size = request_->ByteSizeLong() > kLargeRequestBytes ? WorkerPool::JobSize::kLarge
-                                                                  : WorkerPool::JobSize::kSmall;
-  environment_.workers.Post(size, [self = self_]() mutable { std::exchange(self, nullptr)->Admit(); });
+  HeldRequest held;
+  {
+    absl::MutexLock lock(&mutex_);
+    held = ticket_.TakeRequest();
+  }
+  const auto size = held.may_be_large() ? WorkerPool::JobSize::kLarge : WorkerPool::JobSize::kSmall;
+  environment_.workers.Post(size, [self = self_, held = std::move(held)]() mutable {
+    std::exchange(self, nullptr)->Admit(std::move(held));
+  });
 }
 
 void GenerationCall::Release() {
@@ -77,8 +65,9 @@ void GenerationCall::Release() {
   std::shared_ptr<GenerationCall> self = std::move(self_);
 }
 
-void GenerationCall::Admit() {
-  absl::Status status = CatchAll([this] { return TryAdmit(); });
+void GenerationCall::Admit(HeldRequest held) {
+  // What was read of the request goes with TryAdmit: from then on the engine has what it needs.
+  absl::Status status = CatchAll([&] { return TryAdmit(std::exchange(held, HeldRequest())); });
   if (!status.ok()) return OnRefused(status);
   {
     absl::MutexLock lock(&mutex_);
@@ -88,9 +77,9 @@ void GenerationCall::Admit() {
   OnAdmitted();
 }
 
-absl::StatusOr<ConvertedRequest> GenerationCall::Convert(const EngineInfo& info) {
-  RETURN_IF_ERROR(CheckModelName(request_->model(), info.model_name));
-  ASSIGN_OR_RETURN(ConvertedRequest converted, ToRequestSpec(*request_));
+absl::StatusOr<ConvertedRequest> GenerationCall::Convert(const v1::GenerateRequest& request,
+                                                         const RequestLimits& limits) {
+  ASSIGN_OR_RETURN(ConvertedRequest converted, ToRequestSpec(request, limits));
   if (converted.spec.id.empty() && !metadata_request_id_.empty()) {
     if (IsRequestId(metadata_request_id_)) {
       converted.spec.id = metadata_request_id_;
@@ -105,18 +94,25 @@ absl::StatusOr<ConvertedRequest> GenerationCall::Convert(const EngineInfo& info)
   return converted;
 }
 
-absl::Status GenerationCall::TryAdmit() {
+absl::Status GenerationCall::TryAdmit(HeldRequest held) {
+  v1::GenerateRequest request;
+  const absl::Status read = held.Read(&request);
   // An id that is the caller's own comes back even when the request is refused.
-  const std::string& wanted_id = request_->request_id().empty() ? metadata_request_id_ : request_->request_id();
+  const std::string& wanted_id = request.request_id().empty() ? metadata_request_id_ : request.request_id();
   if (IsRequestId(wanted_id)) context_->AddInitialMetadata("x-request-id", wanted_id);
   {
     absl::MutexLock lock(&mutex_);
+    wanted_id_ = request.request_id();
+    user_ = request.user();
     if (abort_status_.has_value()) return *abort_status_;
   }
+  RETURN_IF_ERROR(read);
   const absl::Time start = absl::Now();
   ASSIGN_OR_RETURN(Engine * engine, environment_.state.engine_for_new_request());
-  ASSIGN_OR_RETURN(ConvertedRequest converted, Convert(engine->info()));
-  ASSIGN_OR_RETURN(admission_.request, Request::Create(std::move(converted.spec), engine->request_limits()));
+  RETURN_IF_ERROR(CheckModelName(request.model(), engine->info().model_name));
+  const RequestLimits limits = engine->request_limits();
+  ASSIGN_OR_RETURN(ConvertedRequest converted, Convert(request, limits));
+  ASSIGN_OR_RETURN(admission_.request, Request::Create(std::move(converted.spec), limits));
   if (!IsRequestId(wanted_id)) context_->AddInitialMetadata("x-request-id", admission_.request->id());
   ASSIGN_OR_RETURN(admission_.stream, engine->Submit(admission_.request));
   admission_.engine = engine;
@@ -162,8 +158,8 @@ void GenerationCall::NoteEnd(const absl::Status& status) {
   ticket_.set_status(status);
   if (!environment_.config.log_requests) return;
   LogInfo("generation_ended",
-          {{"request_id", admission_.request == nullptr ? request_->request_id() : admission_.request->id()},
-           {"user", request_->user()},
+          {{"request_id", admission_.request == nullptr ? wanted_id_ : admission_.request->id()},
+           {"user", user_},
            {"code", absl::StatusCodeToString(status.code())},
            {"reason", ErrorReasonOf(status)},
            {"prompt_tokens", num_prompt_tokens_},

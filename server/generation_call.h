@@ -57,9 +57,9 @@ class GenerationCall : public Dispatcher::Task, public std::enable_shared_from_t
   void AbortWith(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
 
  protected:
-  // `context` and `request` are gRPC's; they live until Finish.
+  // `context` is gRPC's; it lives until Finish.
   GenerationCall(const GenerationEnvironment& environment, grpc::CallbackServerContext* context,
-                 const v1::GenerateRequest* request, CallGate::Ticket ticket);
+                 CallGate::Ticket ticket);
   ~GenerationCall() override = default;
 
   // Keeps the call alive until Release, and has it admitted. Then OnAdmitted or OnRefused is called, once, on a worker.
@@ -96,11 +96,10 @@ class GenerationCall : public Dispatcher::Task, public std::enable_shared_from_t
   int32_t num_prompt_tokens_ = 0, num_output_tokens_ = 0;  // for the log; by whoever takes the events
 
  private:
-  void Admit();
-  absl::Status TryAdmit();
-  absl::StatusOr<ConvertedRequest> Convert(const EngineInfo& info);
+  void Admit(HeldRequest held);
+  absl::Status TryAdmit(HeldRequest held);
+  absl::StatusOr<ConvertedRequest> Convert(const v1::GenerateRequest& request, const RequestLimits& limits);
 
-  const v1::GenerateRequest* const request_;
   const absl::Time deadline_;
   std::string metadata_request_id_;
   std::shared_ptr<GenerationCall> self_;
@@ -110,6 +109,7 @@ class GenerationCall : public Dispatcher::Task, public std::enable_shared_from_t
   bool is_submitted_ ABSL_GUARDED_BY(mutex_) = false;
   bool has_ended_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<absl::Status> abort_status_ ABSL_GUARDED_BY(mutex_);
+  std::string wanted_id_ ABSL_GUARDED_BY(mutex_), user_ ABSL_GUARDED_BY(mutex_);  // the caller's own, for the log
 };
 
 }  // namespace expertd

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -18,7 +19,7 @@ constexpr std::array<std::string_view, 4> kServices = {"expertd.v1.InferenceServ
 }  // namespace
 
 // One Watch call: at most one write in flight; a change meanwhile is sent behind it.
-class HealthService::HealthWatch final : public grpc::ServerWriteReactor<Response>,
+class HealthService::HealthWatch final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                                          public std::enable_shared_from_this<HealthWatch> {
  public:
   HealthWatch(HealthService& service, std::string name, CallGate::Ticket ticket)
@@ -59,11 +60,13 @@ class HealthService::HealthWatch final : public grpc::ServerWriteReactor<Respons
   void WriteIfChanged() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (is_busy_ || is_ending_) return;
     const Response::ServingStatus status = service_.StatusOf(name_);
-    if (sent_once_ && status == response_.status()) return;
-    sent_once_ = true;
+    if (status == sent_) return;
+    sent_ = status;
     is_busy_ = true;
-    response_.set_status(status);
-    StartWrite(&response_);
+    Response response;
+    response.set_status(status);
+    message_ = WriteMessage(response);
+    StartWrite(&message_);
   }
 
   HealthService& service_;
@@ -72,8 +75,8 @@ class HealthService::HealthWatch final : public grpc::ServerWriteReactor<Respons
   CallGate::Ticket ticket_ ABSL_GUARDED_BY(mutex_);
   bool is_busy_ ABSL_GUARDED_BY(mutex_) = false;
   bool is_ending_ ABSL_GUARDED_BY(mutex_) = false;
-  bool sent_once_ ABSL_GUARDED_BY(mutex_) = false;
-  Response response_ ABSL_GUARDED_BY(mutex_);
+  std::optional<Response::ServingStatus> sent_ ABSL_GUARDED_BY(mutex_);
+  grpc::ByteBuffer message_ ABSL_GUARDED_BY(mutex_);
 };
 
 HealthService::Response::ServingStatus HealthService::StatusOf(std::string_view service) const {
@@ -86,25 +89,28 @@ HealthService::Response::ServingStatus HealthService::StatusOf(std::string_view 
   return Response::SERVICE_UNKNOWN;
 }
 
-grpc::ServerUnaryReactor* HealthService::Check(grpc::CallbackServerContext* context,
-                                               const grpc::health::v1::HealthCheckRequest* request,
-                                               Response* response) {
-  return AnswerUnary(gate_, context, "grpc.health.v1.Health/Check", CallGate::Access::kOpen, [&]() -> absl::Status {
-    const Response::ServingStatus status = StatusOf(request->service());
-    if (status == Response::SERVICE_UNKNOWN) {
-      return absl::NotFoundError(StrCat("no service '", ToValidUtf8(request->service(), 100), "'"));
-    }
-    response->set_status(status);
-    return absl::OkStatus();
-  });
+grpc::ServerUnaryReactor* HealthService::Check(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                               grpc::ByteBuffer* answer) {
+  return AnswerUnary<Request, Response>(
+      gate_, {context, request, answer}, "grpc.health.v1.Health/Check", CallGate::Access::kOpen,
+      [this](const Request& wanted, Response* response) -> absl::Status {
+        const Response::ServingStatus status = StatusOf(wanted.service());
+        if (status == Response::SERVICE_UNKNOWN) {
+          return absl::NotFoundError(StrCat("no service '", ToValidUtf8(wanted.service(), 100), "'"));
+        }
+        response->set_status(status);
+        return absl::OkStatus();
+      });
 }
 
-grpc::ServerWriteReactor<HealthService::Response>* HealthService::Watch(
-    grpc::CallbackServerContext* context, const grpc::health::v1::HealthCheckRequest* request) {
-  using Refusing = RefusingReactor<grpc::ServerWriteReactor<Response>>;
-  CallGate::Ticket ticket = gate_.Admit(*context, "grpc.health.v1.Health/Watch", CallGate::Access::kOpen);
+grpc::ServerWriteReactor<grpc::ByteBuffer>* HealthService::Watch(grpc::CallbackServerContext* context,
+                                                                 const grpc::ByteBuffer* request) {
+  using Refusing = RefusingReactor<grpc::ServerWriteReactor<grpc::ByteBuffer>>;
+  CallGate::Ticket ticket = gate_.Admit(*context, "grpc.health.v1.Health/Watch", CallGate::Access::kOpen, request);
+  Request wanted;
+  if (ticket.status().ok()) ticket.set_status(ticket.TakeRequest().Read(&wanted, kMaxShortRequestBytes));
   if (!ticket.status().ok()) return new Refusing(ticket.status());
-  const auto watch = std::make_shared<HealthWatch>(*this, request->service(), std::move(ticket));
+  const auto watch = std::make_shared<HealthWatch>(*this, wanted.service(), std::move(ticket));
   {
     absl::MutexLock lock(&mutex_);
     if (watches_ended_) return new Refusing(absl::UnavailableError("the server is stopping"));

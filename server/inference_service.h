@@ -8,14 +8,16 @@
 namespace expertd {
 
 // Thread-safe. What it is given outlives it.
-class InferenceService final : public v1::InferenceService::CallbackService {
+class InferenceService final
+    : public v1::InferenceService::WithRawCallbackMethod_Generate<
+          v1::InferenceService::WithRawCallbackMethod_StreamGenerate<v1::InferenceService::Service>> {
  public:
   InferenceService(const GenerationEnvironment& environment, CallGate& gate) : environment_(environment), gate_(gate) {}
 
-  grpc::ServerUnaryReactor* Generate(grpc::CallbackServerContext* context, const v1::GenerateRequest* request,
-                                     v1::GenerateResponse* response) override;
-  grpc::ServerWriteReactor<v1::StreamGenerateResponse>* StreamGenerate(grpc::CallbackServerContext* context,
-                                                                       const v1::GenerateRequest* request) override;
+  grpc::ServerUnaryReactor* Generate(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                     grpc::ByteBuffer* answer) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* StreamGenerate(grpc::CallbackServerContext* context,
+                                                             const grpc::ByteBuffer* request) override;
 
  private:
   const GenerationEnvironment environment_;

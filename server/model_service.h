@@ -8,14 +8,15 @@
 namespace expertd {
 
 // Thread-safe. What it is given outlives it.
-class ModelService final : public v1::ModelService::CallbackService {
+class ModelService final : public v1::ModelService::WithRawCallbackMethod_ListModels<
+                               v1::ModelService::WithRawCallbackMethod_GetModel<v1::ModelService::Service>> {
  public:
   ModelService(const ServerState& state, CallGate& gate) : state_(state), gate_(gate) {}
 
-  grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context, const v1::ListModelsRequest* request,
-                                       v1::ListModelsResponse* response) override;
-  grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context, const v1::GetModelRequest* request,
-                                     v1::GetModelResponse* response) override;
+  grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                       grpc::ByteBuffer* answer) override;
+  grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                     grpc::ByteBuffer* answer) override;
 
  private:
   const ServerState& state_;

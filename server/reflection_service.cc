@@ -8,13 +8,16 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
+#include "server/message.h"
 
 namespace expertd {
 namespace {
 
 using google::protobuf::DescriptorPool;
 using google::protobuf::FileDescriptor;
+using RawBidiReactor = grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>;
 
 // Adds `file` and what it imports, each once. The depth is that of the imports compiled into this program.
 template <typename FileResponse>
@@ -68,30 +71,33 @@ void Answer(const Request& request, const std::vector<std::string>& services, Re
 
 // Read, answer, write, and so on: one operation at a time, until the caller has no more questions.
 template <typename Request, typename Response>
-class ReflectionReactor final : public grpc::ServerBidiReactor<Request, Response> {
+class ReflectionReactor final : public RawBidiReactor {
  public:
   ReflectionReactor(const std::vector<std::string>& services, CallGate::Ticket ticket)
       : services_(services), ticket_(std::move(ticket)) {
-    this->StartRead(&request_);
+    StartRead(&question_);
   }
 
   void OnReadDone(bool ok) override {
-    if (!ok) return this->Finish(grpc::Status::OK);
-    response_.Clear();
-    const absl::Status status = CatchAll([this] {
-      Answer(request_, services_, &response_);
+    if (!ok) return Finish(grpc::Status::OK);
+    const absl::Status status = CatchAll([this]() -> absl::Status {
+      Request request;
+      Response response;
+      RETURN_IF_ERROR(ReadMessage(std::exchange(question_, grpc::ByteBuffer()), kMaxShortRequestBytes, &request));
+      Answer(request, services_, &response);
+      answer_ = WriteMessage(response);
       return absl::OkStatus();
     });
     if (!status.ok()) {
       ticket_.set_status(status);
-      return this->Finish(ToGrpcStatus(status));
+      return Finish(ToGrpcStatus(status));
     }
-    this->StartWrite(&response_);
+    StartWrite(&answer_);
   }
 
   void OnWriteDone(bool ok) override {
-    if (!ok) return this->Finish(grpc::Status::CANCELLED);
-    this->StartRead(&request_);
+    if (!ok) return Finish(grpc::Status::CANCELLED);
+    StartRead(&question_);
   }
 
   void OnDone() override { delete this; }
@@ -99,32 +105,29 @@ class ReflectionReactor final : public grpc::ServerBidiReactor<Request, Response
  private:
   const std::vector<std::string>& services_;
   CallGate::Ticket ticket_;
-  Request request_;
-  Response response_;
+  grpc::ByteBuffer question_, answer_;
 };
 
 template <typename Request, typename Response>
-grpc::ServerBidiReactor<Request, Response>* StartReflection(CallGate::Ticket ticket,
-                                                            const std::vector<std::string>& services) {
-  if (!ticket.status().ok()) return new RefusingReactor<grpc::ServerBidiReactor<Request, Response>>(ticket.status());
+RawBidiReactor* StartReflection(CallGate::Ticket ticket, const std::vector<std::string>& services) {
+  if (!ticket.status().ok()) return new RefusingReactor<RawBidiReactor>(ticket.status());
   return new ReflectionReactor<Request, Response>(services, std::move(ticket));
 }
 
 }  // namespace
 
-grpc::ServerBidiReactor<grpc::reflection::v1::ServerReflectionRequest,
-                        grpc::reflection::v1::ServerReflectionResponse>*
-ReflectionService::ServerReflectionInfo(grpc::CallbackServerContext* context) {
+RawBidiReactor* ReflectionService::ServerReflectionInfo(grpc::CallbackServerContext* context) {
   return StartReflection<grpc::reflection::v1::ServerReflectionRequest, grpc::reflection::v1::ServerReflectionResponse>(
-      gate_.Admit(*context, "grpc.reflection.v1.ServerReflection/ServerReflectionInfo", access_), services_);
+      gate_.Admit(*context, "grpc.reflection.v1.ServerReflection/ServerReflectionInfo", access_, /*request=*/nullptr),
+      services_);
 }
 
-grpc::ServerBidiReactor<grpc::reflection::v1alpha::ServerReflectionRequest,
-                        grpc::reflection::v1alpha::ServerReflectionResponse>*
-ReflectionAlphaService::ServerReflectionInfo(grpc::CallbackServerContext* context) {
+RawBidiReactor* ReflectionAlphaService::ServerReflectionInfo(grpc::CallbackServerContext* context) {
   return StartReflection<grpc::reflection::v1alpha::ServerReflectionRequest,
                          grpc::reflection::v1alpha::ServerReflectionResponse>(
-      gate_.Admit(*context, "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", access_), services_);
+      gate_.Admit(*context, "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", access_,
+                  /*request=*/nullptr),
+      services_);
 }
 
 }  // namespace expertd

@@ -12,14 +12,15 @@
 namespace expertd {
 
 // Thread-safe. The gate outlives it. `services` are the full names that list_services answers.
-class ReflectionService final : public grpc::reflection::v1::ServerReflection::CallbackService {
+class ReflectionService final
+    : public grpc::reflection::v1::ServerReflection::WithRawCallbackMethod_ServerReflectionInfo<
+          grpc::reflection::v1::ServerReflection::Service> {
  public:
   ReflectionService(CallGate& gate, CallGate::Access access, std::vector<std::string> services)
       : gate_(gate), access_(access), services_(std::move(services)) {}
 
-  grpc::ServerBidiReactor<grpc::reflection::v1::ServerReflectionRequest,
-                          grpc::reflection::v1::ServerReflectionResponse>*
-  ServerReflectionInfo(grpc::CallbackServerContext* context) override;
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* ServerReflectionInfo(
+      grpc::CallbackServerContext* context) override;
 
  private:
   CallGate& gate_;
@@ -27,14 +28,15 @@ class ReflectionService final : public grpc::reflection::v1::ServerReflection::C
   const std::vector<std::string> services_;
 };
 
-class ReflectionAlphaService final : public grpc::reflection::v1alpha::ServerReflection::CallbackService {
+class ReflectionAlphaService final
+    : public grpc::reflection::v1alpha::ServerReflection::WithRawCallbackMethod_ServerReflectionInfo<
+          grpc::reflection::v1alpha::ServerReflection::Service> {
  public:
   ReflectionAlphaService(CallGate& gate, CallGate::Access access, std::vector<std::string> services)
       : gate_(gate), access_(access), services_(std::move(services)) {}
 
-  grpc::ServerBidiReactor<grpc::reflection::v1alpha::ServerReflectionRequest,
-                          grpc::reflection::v1alpha::ServerReflectionResponse>*
-  ServerReflectionInfo(grpc::CallbackServerContext* context) override;
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* ServerReflectionInfo(
+      grpc::CallbackServerContext* context) override;
 
  private:
   CallGate& gate_;

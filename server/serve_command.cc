@@ -26,6 +26,7 @@
 #include "expertd/v1/tokenizer.pb.h"
 #include "metrics/engine_metrics.h"
 #include "metrics/exposer.h"
+#include "server/build_commit.h"
 #include "server/server.h"
 #include "server/server_config.h"
 
@@ -56,7 +57,7 @@ void AddDurationFlag(CLI::App& command, const std::string& name, absl::Duration&
       name,
       [name, &duration](const std::string& text) {
         if (!ParseTime(text, &duration)) {
-          throw CLI::ValidationError(name, StrCat("is ", text, "; must be a time such as 30s, 500ms or inf"));
+          throw FlagError(name, text, "a time such as 30s, 500ms or inf");
         }
       },
       StrCat(help, " [", absl::FormatDuration(duration), "]"));
@@ -84,6 +85,8 @@ void AddServerFlags(CLI::App& command, ServeOptions& options) {
   command.add_flag("--enable-log-requests", server.log_requests, "A log line for each request; never its text [off]");
   command.add_option("--max-live-calls", server.max_live_calls,
                      "Calls open at once, beyond: RESOURCE_EXHAUSTED [4096]");
+  command.add_option("--max-live-request-bytes", server.max_live_request_bytes,
+                     "Bytes of requests held until the engine has them, beyond: RESOURCE_EXHAUSTED [256 MiB]");
   command.add_option("--submit-threads", server.num_submit_threads, "Threads for templates and tokenizing [2]");
   AddDurationFlag(command, "--stream-stall-timeout", server.stream_stall_timeout,
                   "A reader that takes nothing is ended after");
@@ -111,6 +114,7 @@ MetricsOptions MakeMetricsOptions(const ServeOptions& options) {
   MetricsOptions metrics;
   metrics.model = options.engine.ModelName();
   metrics.version = kVersion;
+  metrics.commit = BuildCommit();
   for (const google::protobuf::FileDescriptor* file :
        {v1::GenerateRequest::descriptor()->file(), v1::TokenizeRequest::descriptor()->file(),
         v1::GetModelRequest::descriptor()->file(), v1::GetLoadRequest::descriptor()->file()}) {
@@ -221,7 +225,7 @@ absl::Status RunServe(const ServeOptions& options) {
     LogInfo("serving", {{"grpc", address}, {"metrics", options.metrics_listen}, {"model", engine->info().model_name}});
   }
   const int signal = end_signals.Wait();
-  LogInfo("draining", {{"signal", strsignal(signal)}, {"timeout", absl::FormatDuration(options.shutdown_timeout)}});
+  LogInfo("stop_requested", {{"signal", strsignal(signal)}});
   metrics.SetReady(false);
   server->Drain(options.shutdown_timeout, options.drain_delay);
   LogInfo("stopped");

@@ -33,6 +33,8 @@ namespace {
 
 // How often the engine's own health is looked at for those who watch it.
 constexpr absl::Duration kHealthInterval = absl::Milliseconds(500);
+// For what gRPC needs besides requests: connections, answers on their way.
+constexpr int64_t kTransportBytes = 128 << 20;
 // For calls that are ended to reach their callers before gRPC cuts them off.
 constexpr absl::Duration kLastWrites = absl::Seconds(2);
 
@@ -41,9 +43,26 @@ int Milliseconds(absl::Duration duration) {
   return static_cast<int>(absl::ToInt64Milliseconds(std::min(duration, kMost)));
 }
 
+CallLimits LimitsOf(const ServerConfig& config) {
+  CallLimits limits;
+  limits.max_live_calls = config.max_live_calls;
+  limits.max_live_request_bytes = config.max_live_request_bytes;
+  limits.max_request_bytes = static_cast<size_t>(config.max_receive_message_bytes);
+  limits.max_answer_bytes = static_cast<size_t>(config.max_send_message_bytes);
+  return limits;
+}
+
 void SetTransport(const ServerConfig& config, grpc::ServerBuilder& builder) {
-  builder.SetMaxReceiveMessageSize(config.max_receive_message_bytes);
+  // The gate looks at sizes itself, to say what is wrong and to count it. What is far above its limit is left to gRPC:
+  // it need not be received whole.
+  builder.SetMaxReceiveMessageSize(config.max_receive_message_bytes + config.max_receive_message_bytes / 4);
   builder.SetMaxSendMessageSize(config.max_send_message_bytes);
+  // gRPC would unpack what is compressed before it looks at the size.
+  builder.AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
+  // As much again for requests that are still on their way as for those that have arrived, and room for connections.
+  grpc::ResourceQuota quota("expertd");
+  quota.Resize(static_cast<size_t>(2 * config.max_live_request_bytes + kTransportBytes));
+  builder.SetResourceQuota(quota);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, config.max_metadata_bytes);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, config.max_streams_per_connection);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
@@ -101,7 +120,7 @@ class GrpcServer final : public Server {
  public:
   GrpcServer(const ServerConfig& config, KeyRing keys, RpcObserver* observer)
       : config_(config),
-        gate_(std::move(keys), config.max_live_calls, observer),
+        gate_(std::move(keys), LimitsOf(config), observer),
         workers_("rpc-submit", config.num_submit_threads),
         inference_({config_, state_, workers_, dispatcher_, registry_, observer}, gate_),
         tokenizer_(state_, gate_, workers_),
@@ -180,7 +199,9 @@ class GrpcServer final : public Server {
   }
 
   void DrainOnce(absl::Duration shutdown_timeout, absl::Duration drain_delay) {
-    LogInfo("draining", {{"timeout", absl::FormatDuration(shutdown_timeout)}, {"live_calls", gate_.num_live()}});
+    LogInfo("draining", {{"timeout", absl::FormatDuration(shutdown_timeout)},
+                         {"delay", absl::FormatDuration(drain_delay)},
+                         {"live_calls", gate_.num_live()}});
     state_.SetUnready();
     health_.Refresh();
     if (drain_delay > absl::ZeroDuration()) absl::SleepFor(drain_delay);

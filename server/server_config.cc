@@ -74,6 +74,9 @@ absl::Status ServerConfig::Validate() const {
   RETURN_IF_ERROR(CheckRange("--grpc-max-metadata-bytes", max_metadata_bytes, 1024, 1 << 20));
   RETURN_IF_ERROR(CheckRange("--grpc-max-concurrent-streams", max_streams_per_connection, 1, 1'000'000));
   RETURN_IF_ERROR(CheckRange("--max-live-calls", max_live_calls, 1, 1'000'000));
+  // Below the largest request, that one could never be taken.
+  RETURN_IF_ERROR(CheckRange("--max-live-request-bytes", max_live_request_bytes, max_receive_message_bytes,
+                             int64_t{1} << 40));
   RETURN_IF_ERROR(CheckDuration("--grpc-min-ping-interval", min_ping_interval, absl::Seconds(1), absl::Hours(1)));
   RETURN_IF_ERROR(CheckDuration("--grpc-keepalive-time", keepalive_time, absl::Seconds(1), absl::Hours(24)));
   RETURN_IF_ERROR(CheckDuration("--grpc-keepalive-timeout", keepalive_timeout, absl::Seconds(1), absl::Hours(1)));

@@ -28,6 +28,9 @@ struct ServerConfig {
   int32_t max_metadata_bytes = 16 << 10;         // --grpc-max-metadata-bytes, of one call's headers
   int32_t max_streams_per_connection = 1024;     // --grpc-max-concurrent-streams
   int32_t max_live_calls = 4096;                 // --max-live-calls, of all connections; beyond: RESOURCE_EXHAUSTED
+  // --max-live-request-bytes: of requests that have arrived and are not with the engine yet; beyond:
+  // RESOURCE_EXHAUSTED.
+  int64_t max_live_request_bytes = 256 << 20;
 
   // A client may ping so often, also without calls: a long prefill sends nothing for a while.
   absl::Duration min_ping_interval = absl::Seconds(10);       // --grpc-min-ping-interval

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/base/strings.h"
+#include "engine/base/utf8.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "server/time.h"
@@ -79,41 +80,19 @@ void AddResourceInfo(google::rpc::Status& wire, const ErrorDetail& detail, const
   AddDetail(wire, info);
 }
 
-// Length of the UTF-8 character at the start of `text`; 0 when there is none (RFC 3629: no overlong forms, no
-// surrogates, nothing above U+10FFFF).
-size_t Utf8CharacterBytes(std::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const auto continues = [&](size_t i) { return i < text.size() && (byte(i) & 0xC0) == 0x80; };
-  const unsigned char first = byte(0);
-  if (first < 0x80) return 1;
-  if (first >= 0xC2 && first <= 0xDF) return continues(1) ? 2 : 0;
-  if (first >= 0xE0 && first <= 0xEF) {
-    if (!continues(1) || !continues(2)) return 0;
-    if (first == 0xE0 && byte(1) < 0xA0) return 0;
-    if (first == 0xED && byte(1) > 0x9F) return 0;
-    return 3;
-  }
-  if (first >= 0xF0 && first <= 0xF4) {
-    if (!continues(1) || !continues(2) || !continues(3)) return 0;
-    if (first == 0xF0 && byte(1) < 0x90) return 0;
-    if (first == 0xF4 && byte(1) > 0x8F) return 0;
-    return 4;
-  }
-  return 0;
-}
-
 }  // namespace
 
 std::string ToValidUtf8(std::string_view text, size_t max_bytes) {
-  constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
   std::string valid;
   valid.reserve(std::min(text.size(), max_bytes));
   while (!text.empty()) {
-    const size_t length = Utf8CharacterBytes(text);
-    const std::string_view piece = length == 0 ? kReplacement : text.substr(0, length);
+    const Utf8Scan scan = ScanUtf8(text);
+    const size_t length = static_cast<size_t>(scan.num_bytes);
+    const bool is_character = scan.kind == Utf8Scan::Kind::kComplete;
+    const std::string_view piece = is_character ? text.substr(0, length) : kReplacementCharacter;
     if (valid.size() + piece.size() > max_bytes) break;
     valid.append(piece);
-    text.remove_prefix(std::max<size_t>(length, 1));
+    text.remove_prefix(length);
   }
   return valid;
 }

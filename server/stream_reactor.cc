@@ -6,6 +6,7 @@
 #include "absl/time/clock.h"
 #include "engine/base/strings.h"
 #include "engine/request/errors.h"
+#include "server/message.h"
 #include "server/status.h"
 #include "server/time.h"
 
@@ -18,11 +19,10 @@ constexpr int kStallChecksPerTimeout = 4;
 
 }  // namespace
 
-grpc::ServerWriteReactor<v1::StreamGenerateResponse>* StreamReactor::Start(const GenerationEnvironment& environment,
-                                                                           grpc::CallbackServerContext* context,
-                                                                           const v1::GenerateRequest* request,
-                                                                           CallGate::Ticket ticket) {
-  std::shared_ptr<StreamReactor> reactor(new StreamReactor(environment, context, request, std::move(ticket)));
+grpc::ServerWriteReactor<grpc::ByteBuffer>* StreamReactor::Start(const GenerationEnvironment& environment,
+                                                                 grpc::CallbackServerContext* context,
+                                                                 CallGate::Ticket ticket) {
+  std::shared_ptr<StreamReactor> reactor(new StreamReactor(environment, context, std::move(ticket)));
   reactor->GenerationCall::Start();
   return reactor.get();
 }
@@ -65,10 +65,10 @@ void StreamReactor::Pump() {
 void StreamReactor::Perform(Step step) {
   switch (step) {
     case Step::kWait: return;
-    case Step::kWrite: return StartWrite(&response_, write_options_);
+    case Step::kWrite: return StartWrite(&message_, write_options_);
     case Step::kWriteAndFinish:
       NoteEnd(absl::OkStatus());
-      return StartWriteAndFinish(&response_, grpc::WriteOptions(), grpc::Status::OK);
+      return StartWriteAndFinish(&message_, grpc::WriteOptions(), grpc::Status::OK);
     case Step::kFinish: {
       absl::Status status;
       {
@@ -83,6 +83,12 @@ void StreamReactor::Perform(Step step) {
 
 StreamReactor::Step StreamReactor::NextStep() {
   if (!is_cancelled_ && FillResponse()) {
+    const size_t max_bytes = static_cast<size_t>(environment_.config.max_send_message_bytes);
+    if (const absl::Status written = WriteMessage(response_, max_bytes, &message_); !written.ok()) {
+      AbortWith(written);
+      end_status_ = written;
+      return Step::kFinish;
+    }
     // The last message takes the status along.
     if (response_.has_summary() && admission_.stream->ended() && admission_.stream->status().ok()) {
       return Step::kWriteAndFinish;

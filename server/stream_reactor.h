@@ -19,13 +19,12 @@ namespace expertd {
 // Who may touch what: `mutex_` guards who has the turn (is_busy_: a write is in flight or being made; has_finished_:
 // Finish was called). Only who took the turn calls gRPC, without the mutex. One exception: a reader that has stalled is
 // finished, and later reset, beside its outstanding write.
-class StreamReactor final : public grpc::ServerWriteReactor<v1::StreamGenerateResponse>, public GenerationCall {
+class StreamReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, public GenerationCall {
  public:
   // Starts the call; it deletes itself.
-  static grpc::ServerWriteReactor<v1::StreamGenerateResponse>* Start(const GenerationEnvironment& environment,
-                                                                     grpc::CallbackServerContext* context,
-                                                                     const v1::GenerateRequest* request,
-                                                                     CallGate::Ticket ticket);
+  static grpc::ServerWriteReactor<grpc::ByteBuffer>* Start(const GenerationEnvironment& environment,
+                                                           grpc::CallbackServerContext* context,
+                                                           CallGate::Ticket ticket);
 
   // gRPC's threads.
   void OnWriteDone(bool ok) override;
@@ -47,8 +46,8 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::StreamGenerateRe
   };
 
   StreamReactor(const GenerationEnvironment& environment, grpc::CallbackServerContext* context,
-                const v1::GenerateRequest* request, CallGate::Ticket ticket)
-      : GenerationCall(environment, context, request, std::move(ticket)) {}
+                CallGate::Ticket ticket)
+      : GenerationCall(environment, context, std::move(ticket)) {}
 
   void OnAdmitted() override;
   void OnRefused(const absl::Status& status) override;
@@ -56,6 +55,7 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::StreamGenerateRe
   // Makes the next write, or ends the call, if it is its turn and there is something to do.
   void Pump() ABSL_LOCKS_EXCLUDED(mutex_);
   void Perform(Step step);
+  // Chooses the step, and has its message ready.
   Step NextStep() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Fills response_ from what is at hand; false when nothing is.
   bool FillResponse() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -83,8 +83,10 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::StreamGenerateRe
   std::vector<Held> held_ ABSL_GUARDED_BY(mutex_);
   std::deque<StreamEvent> outbox_ ABSL_GUARDED_BY(mutex_);
   int32_t num_cached_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
-  v1::StreamGenerateResponse response_;  // of the write in flight: whoever has the turn
-  grpc::WriteOptions write_options_;     // as response_
+  // Of the write in flight: whoever has the turn.
+  v1::StreamGenerateResponse response_;
+  grpc::ByteBuffer message_;  // response_, as it goes out
+  grpc::WriteOptions write_options_;
 };
 
 }  // namespace expertd

@@ -1,5 +1,6 @@
 #include "server/threads.h"
 
+#include <malloc.h>
 #include <pthread.h>
 
 #include <utility>
@@ -57,8 +58,13 @@ void WorkerPool::Run() {
     job();
     job = nullptr;  // what it captured goes before the next wait
     if (!is_large) continue;
-    absl::MutexLock lock(&mutex_);
-    --num_large_running_;
+    bool is_last;
+    {
+      absl::MutexLock lock(&mutex_);
+      is_last = --num_large_running_ == 0 && large_.empty();
+    }
+    // The allocator would keep what a burst of large jobs has freed, for good, in the arenas of its threads.
+    if (is_last) malloc_trim(0);
   }
 }
 

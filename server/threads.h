@@ -19,7 +19,8 @@ namespace expertd {
 // Starts a thread whose name (up to 15 characters) shows in ps, top and debuggers.
 std::thread StartThread(const std::string& name, absl::AnyInvocable<void()> body);
 
-// Thread-safe. Each live call posts at most one job, so the cap on live calls bounds the queue.
+// Thread-safe. Each live call posts at most one job, so the cap on live calls bounds the queue. After the last large
+// job of several, free memory goes back to the system.
 class WorkerPool {
  public:
   // Large jobs never take the last free thread, so that small ones don't wait behind them.

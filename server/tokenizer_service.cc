@@ -16,7 +16,6 @@ namespace {
 constexpr int kMaxTexts = 1024;
 constexpr int64_t kMaxIds = 4 << 20;
 constexpr int64_t kMaxDetailedBytes = 1 << 20;
-constexpr size_t kLargeRequestBytes = 256 << 10;
 
 absl::Status NeedTokenizer(const Engine& engine) {
   if (engine.tokenizer() != nullptr) return absl::OkStatus();
@@ -110,23 +109,28 @@ absl::Status RenderChat(const Engine& engine, const v1::RenderChatRequest& reque
 
 }  // namespace
 
-template <typename Handler>
-grpc::ServerUnaryReactor* TokenizerService::AnswerOnWorker(grpc::CallbackServerContext* context,
-                                                           std::string_view method, std::string_view model,
-                                                           size_t request_bytes, Handler handler) {
-  CallGate::Ticket ticket = gate_.Admit(*context, method, CallGate::Access::kKey);
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+template <typename Request, typename Response>
+grpc::ServerUnaryReactor* TokenizerService::AnswerOnWorker(const UnaryCall& call, std::string_view method,
+                                                           absl::Status (*handler)(const Engine&, const Request&,
+                                                                                   Response*)) {
+  CallGate::Ticket ticket = gate_.Admit(*call.context, method, CallGate::Access::kKey, call.request);
+  grpc::ServerUnaryReactor* reactor = call.context->DefaultReactor();
   if (!ticket.status().ok()) {
     reactor->Finish(ToGrpcStatus(ticket.status()));
     return reactor;
   }
-  const auto size = request_bytes > kLargeRequestBytes ? WorkerPool::JobSize::kLarge : WorkerPool::JobSize::kSmall;
-  workers_.Post(size, [this, context, reactor, model, handler, ticket = std::move(ticket)]() mutable {
+  HeldRequest held = ticket.TakeRequest();
+  const auto size = held.may_be_large() ? WorkerPool::JobSize::kLarge : WorkerPool::JobSize::kSmall;
+  workers_.Post(size, [this, call, reactor, handler, held = std::move(held), ticket = std::move(ticket)]() mutable {
     ticket.set_status(CatchAll([&]() -> absl::Status {
-      if (context->IsCancelled()) return absl::CancelledError("the caller cancelled");
-      ASSIGN_OR_RETURN(Engine * engine, state_.engine());
-      RETURN_IF_ERROR(CheckModelName(model, engine->info().model_name));
-      return handler(*engine);
+      if (call.context->IsCancelled()) return absl::CancelledError("the caller cancelled");
+      Request request;
+      Response response;
+      RETURN_IF_ERROR(held.Read(&request));
+      ASSIGN_OR_RETURN(const Engine* engine, state_.engine());
+      RETURN_IF_ERROR(CheckModelName(request.model(), engine->info().model_name));
+      RETURN_IF_ERROR(handler(*engine, request, &response));
+      return WriteMessage(response, gate_.limits().max_answer_bytes, call.answer);
     }));
     reactor->Finish(ToGrpcStatus(ticket.status()));
   });
@@ -134,24 +138,18 @@ grpc::ServerUnaryReactor* TokenizerService::AnswerOnWorker(grpc::CallbackServerC
 }
 
 grpc::ServerUnaryReactor* TokenizerService::Tokenize(grpc::CallbackServerContext* context,
-                                                     const v1::TokenizeRequest* request,
-                                                     v1::TokenizeResponse* response) {
-  return AnswerOnWorker(context, "expertd.v1.TokenizerService/Tokenize", request->model(), request->ByteSizeLong(),
-                        [=](Engine& engine) { return expertd::Tokenize(engine, *request, response); });
+                                                     const grpc::ByteBuffer* request, grpc::ByteBuffer* answer) {
+  return AnswerOnWorker({context, request, answer}, "expertd.v1.TokenizerService/Tokenize", &expertd::Tokenize);
 }
 
 grpc::ServerUnaryReactor* TokenizerService::Detokenize(grpc::CallbackServerContext* context,
-                                                       const v1::DetokenizeRequest* request,
-                                                       v1::DetokenizeResponse* response) {
-  return AnswerOnWorker(context, "expertd.v1.TokenizerService/Detokenize", request->model(), request->ByteSizeLong(),
-                        [=](Engine& engine) { return expertd::Detokenize(engine, *request, response); });
+                                                       const grpc::ByteBuffer* request, grpc::ByteBuffer* answer) {
+  return AnswerOnWorker({context, request, answer}, "expertd.v1.TokenizerService/Detokenize", &expertd::Detokenize);
 }
 
 grpc::ServerUnaryReactor* TokenizerService::RenderChat(grpc::CallbackServerContext* context,
-                                                       const v1::RenderChatRequest* request,
-                                                       v1::RenderChatResponse* response) {
-  return AnswerOnWorker(context, "expertd.v1.TokenizerService/RenderChat", request->model(), request->ByteSizeLong(),
-                        [=](Engine& engine) { return expertd::RenderChat(engine, *request, response); });
+                                                       const grpc::ByteBuffer* request, grpc::ByteBuffer* answer) {
+  return AnswerOnWorker({context, request, answer}, "expertd.v1.TokenizerService/RenderChat", &expertd::RenderChat);
 }
 
 }  // namespace expertd

@@ -9,23 +9,26 @@
 namespace expertd {
 
 // Thread-safe. What it is given outlives it.
-class TokenizerService final : public v1::TokenizerService::CallbackService {
+class TokenizerService final
+    : public v1::TokenizerService::WithRawCallbackMethod_Tokenize<
+          v1::TokenizerService::WithRawCallbackMethod_Detokenize<
+              v1::TokenizerService::WithRawCallbackMethod_RenderChat<v1::TokenizerService::Service>>> {
  public:
   TokenizerService(const ServerState& state, CallGate& gate, WorkerPool& workers)
       : state_(state), gate_(gate), workers_(workers) {}
 
-  grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context, const v1::TokenizeRequest* request,
-                                     v1::TokenizeResponse* response) override;
-  grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context, const v1::DetokenizeRequest* request,
-                                       v1::DetokenizeResponse* response) override;
-  grpc::ServerUnaryReactor* RenderChat(grpc::CallbackServerContext* context, const v1::RenderChatRequest* request,
-                                       v1::RenderChatResponse* response) override;
+  grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                     grpc::ByteBuffer* answer) override;
+  grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                       grpc::ByteBuffer* answer) override;
+  grpc::ServerUnaryReactor* RenderChat(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                       grpc::ByteBuffer* answer) override;
 
  private:
-  // Answers on a worker with what `handler` (absl::Status(Engine&)) returns.
-  template <typename Handler>
-  grpc::ServerUnaryReactor* AnswerOnWorker(grpc::CallbackServerContext* context, std::string_view method,
-                                           std::string_view model, size_t request_bytes, Handler handler);
+  // Reads, answers and writes on a worker; `handler` answers.
+  template <typename Request, typename Response>
+  grpc::ServerUnaryReactor* AnswerOnWorker(const UnaryCall& call, std::string_view method,
+                                           absl::Status (*handler)(const Engine&, const Request&, Response*));
 
   const ServerState& state_;
   CallGate& gate_;

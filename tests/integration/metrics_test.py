@@ -95,6 +95,26 @@ def test_counters_reconcile_with_what_was_sent(start_server, pb):
     assert server.metric("expertd_kv_cache_blocks", state="used") == 0
 
 
+def test_prefix_cache_is_asked_once_a_request(start_server, pb):
+    server = start_server()
+    request = token_request(pb, 100, 3, temperature=1, n=4)
+    for _ in range(2):
+        server.inference().Generate(request)
+    settle(server)
+
+    assert server.metric("expertd_prefix_cache_queries_total") == 2 * 100
+    assert server.metric("expertd_prefix_cache_hits_total") == 96  # the second request's whole blocks
+    assert server.metric("expertd_prompt_tokens_total") == 2 * 100
+
+
+def test_the_build_tells_its_commit(server):
+    from expertd.v1 import control_pb2, control_pb2_grpc
+    info = control_pb2_grpc.ControlServiceStub(server.channel()).GetServerInfo(control_pb2.GetServerInfoRequest())
+
+    assert info.git_commit
+    assert server.metric("expertd_build_info", version=info.version, commit=info.git_commit) == 1
+
+
 def test_vllm_names_tell_the_same(start_server, pb):
     server = start_server("--metrics-compat", "vllm")
     stub = server.inference()

@@ -282,6 +282,7 @@ def test_sigterm_cuts_streams_off_after_the_timeout(start_server, pb):
         list(streams[0])
     assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
     assert server.process.wait(30) == 0
+    assert server.log_text().count("event=draining") == 1
 
 
 def test_a_second_signal_ends_a_drain(start_server, pb):

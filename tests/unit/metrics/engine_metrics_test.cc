@@ -20,6 +20,7 @@ MetricsOptions Options() {
   MetricsOptions options;
   options.model = "m";
   options.version = "1.2.3";
+  options.commit = "c0ffee";
   options.methods = {kMethod};
   return options;
 }
@@ -38,7 +39,7 @@ TEST(EngineMetricsTest, EverySeriesExistsWithZeroFromTheStart) {
   EXPECT_THAT(text, HasSubstr("expertd_requests_finished_total{model=\"m\",reason=\"deadline\"} 0"));
   EXPECT_THAT(text, HasSubstr("expertd_requests_rejected_total{model=\"m\",reason=\"queue_tokens_full\"} 0"));
   EXPECT_THAT(text, HasSubstr("expertd_time_to_first_token_seconds_count{model=\"m\"} 0"));
-  EXPECT_THAT(text, HasSubstr("expertd_build_info{model=\"m\",version=\"1.2.3\"} 1"));
+  EXPECT_THAT(text, HasSubstr("expertd_build_info{commit=\"c0ffee\",model=\"m\",version=\"1.2.3\"} 1"));
   EXPECT_THAT(text, Not(HasSubstr("vllm:")));
 }
 
@@ -47,6 +48,8 @@ TEST(EngineMetricsTest, CountsCallsByCodeAndRejectionsByReason) {
 
   metrics.OnRpcFinished(kMethod, absl::StatusCode::kInvalidArgument, "INVALID_PARAMETER", absl::Seconds(1));
   metrics.OnRpcFinished(kMethod, absl::StatusCode::kUnauthenticated, "API_KEY_INVALID", absl::Seconds(1));
+  metrics.OnRpcFinished(kMethod, absl::StatusCode::kResourceExhausted, "TOO_MANY_BYTES", absl::Seconds(1));
+  metrics.OnRpcFinished(kMethod, absl::StatusCode::kResourceExhausted, "MESSAGE_TOO_LARGE", absl::Seconds(1));
   metrics.OnRpcFinished("no.such/Method", absl::StatusCode::kOk, "", absl::Seconds(1));
   metrics.OnRejected("queue_full");
 
@@ -56,6 +59,8 @@ TEST(EngineMetricsTest, CountsCallsByCodeAndRejectionsByReason) {
   EXPECT_THAT(text, HasSubstr("expertd_requests_rejected_total{model=\"m\",reason=\"invalid\"} 1"));
   EXPECT_THAT(text, HasSubstr("expertd_requests_rejected_total{model=\"m\",reason=\"unauthenticated\"} 1"));
   EXPECT_THAT(text, HasSubstr("expertd_requests_rejected_total{model=\"m\",reason=\"queue_full\"} 1"));
+  EXPECT_THAT(text, HasSubstr("expertd_requests_rejected_total{model=\"m\",reason=\"too_many_bytes\"} 1"));
+  EXPECT_THAT(text, HasSubstr("expertd_requests_rejected_total{model=\"m\",reason=\"message_too_large\"} 1"));
   EXPECT_THAT(text, Not(HasSubstr("no.such")));
 }
 

@@ -19,11 +19,14 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::Pair;
+using ::testing::UnorderedElementsAre;
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr uint32_t kMaxUint32 = std::numeric_limits<uint32_t>::max();
+const RequestLimits kLimits{.vocab_size = 1000};
 
 v1::GenerateRequest TextRequest() {
   v1::GenerateRequest request;
@@ -40,7 +43,7 @@ v1::GenerateRequest ChatRequest() {
 }
 
 RequestSpec SpecOf(const v1::GenerateRequest& request) {
-  absl::StatusOr<ConvertedRequest> converted = ToRequestSpec(request);
+  absl::StatusOr<ConvertedRequest> converted = ToRequestSpec(request, kLimits);
   EXPECT_TRUE(converted.ok()) << converted.status();
   return converted.ok() ? std::move(converted->spec) : RequestSpec{};
 }
@@ -48,10 +51,10 @@ RequestSpec SpecOf(const v1::GenerateRequest& request) {
 // How a request fares at the door as a whole: "ok", or "CODE REASON FIELD" of the first violation.
 std::string Outcome(const v1::GenerateRequest& request) {
   absl::Status status;
-  if (auto converted = ToRequestSpec(request); !converted.ok()) {
+  if (auto converted = ToRequestSpec(request, kLimits); !converted.ok()) {
     status = converted.status();
   } else {
-    status = Request::Create(std::move(converted->spec), {.vocab_size = 1000}).status();
+    status = Request::Create(std::move(converted->spec), kLimits).status();
   }
   if (status.ok()) return "ok";
   const ErrorDetail detail = GetErrorDetail(status).value_or(ErrorDetail{});
@@ -140,7 +143,7 @@ TEST(ConvertTest, EveryFieldArrives) {
   request.mutable_cache()->set_bypass_prefix_cache(true);
   request.mutable_cache()->set_salt("salt");
 
-  const absl::StatusOr<ConvertedRequest> converted = ToRequestSpec(request);
+  const absl::StatusOr<ConvertedRequest> converted = ToRequestSpec(request, kLimits);
 
   ASSERT_TRUE(converted.ok()) << converted.status();
   const RequestSpec& spec = converted->spec;
@@ -389,13 +392,55 @@ TEST(ConvertTest, AllViolationsAreToldAtOnce) {
   request.mutable_sampling()->set_n(kMaxUint32);
   request.set_user(std::string(1000, 'x'));
 
-  const absl::Status status = ToRequestSpec(request).status();
+  const absl::Status status = ToRequestSpec(request, kLimits).status();
 
   const std::optional<ErrorDetail> detail = GetErrorDetail(status);
   ASSERT_TRUE(detail.has_value());
   std::vector<std::string> fields;
   for (const auto& [field, description] : detail->violations) fields.push_back(field);
   EXPECT_THAT(fields, ElementsAre("stop.max_tokens", "sampling.n", "user"));
+}
+
+TEST(ConvertTest, NumbersBeyondTheEnginesTypesAreMeasuredByTheRealLimits) {
+  v1::GenerateRequest request = TextRequest();
+  request.mutable_sampling()->set_n(kMaxUint32);
+  request.mutable_sampling()->add_logit_bias()->set_token_id(kMaxUint32);
+  request.mutable_output()->mutable_logprobs()->set_top_n(kMaxUint32);
+
+  const absl::Status status = ToRequestSpec(request, kLimits).status();
+
+  EXPECT_THAT(GetErrorDetail(status)->violations,
+              UnorderedElementsAre(Pair("sampling.n", "is 4294967295; must be 1..16"),
+                                   Pair("sampling.logit_bias[0].token_id", "is 4294967295; must be 0..999"),
+                                   Pair("output.logprobs.top_n", "is 4294967295; must be 0..20")));
+}
+
+TEST(ConvertTest, KeyThatASchemaHasTwiceIsNamed) {
+  v1::GenerateRequest request = ChatRequest();
+  v1::FunctionTool* function = request.mutable_chat()->add_tools()->mutable_function();
+  function->set_name("f");
+
+  // The same key in two objects is no duplicate.
+  function->set_parameters_json_schema(R"({"a": {"type": "x"}, "b": [{"type": "y"}, {"type": "z"}]})");
+  const absl::Status good = ToRequestSpec(request, kLimits).status();
+  function->set_parameters_json_schema(R"({"properties": {"city": {}, "day": {}, "city": {}}})");
+  const absl::Status bad = ToRequestSpec(request, kLimits).status();
+
+  EXPECT_TRUE(good.ok()) << good;
+  EXPECT_THAT(GetErrorDetail(bad)->violations,
+              ElementsAre(Pair("chat.tools[0].function.parameters_json_schema",
+                               "has the key 'city' twice in one object")));
+}
+
+TEST(ConvertTest, WhatIsNotJsonIsToldInWordsForCallers) {
+  v1::GenerateRequest request = ChatRequest();
+  request.mutable_chat()->add_tools()->mutable_function()->set_name("f");
+  request.mutable_chat()->mutable_tools(0)->mutable_function()->set_parameters_json_schema("{\"a\": }");
+
+  const absl::Status status = ToRequestSpec(request, kLimits).status();
+
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), Not(HasSubstr("json.exception")));
 }
 
 TEST(ConvertTest, FeaturesOfLaterAreRefusedByName) {
@@ -434,7 +479,7 @@ TEST(ConvertTest, ExtraKeysBecomeSortedWarnings) {
   (*request.mutable_extra()->mutable_fields())["zeta"].set_bool_value(true);
   (*request.mutable_extra()->mutable_fields())["alpha"].set_number_value(1);
 
-  const absl::StatusOr<ConvertedRequest> converted = ToRequestSpec(request);
+  const absl::StatusOr<ConvertedRequest> converted = ToRequestSpec(request, kLimits);
 
   ASSERT_TRUE(converted.ok()) << converted.status();
   ASSERT_EQ(converted->warnings.size(), 2u);

@@ -2,6 +2,7 @@
 #include "server/server.h"
 
 #include <gmock/gmock.h>
+#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
@@ -18,6 +19,7 @@
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "grpc/reflection/v1/reflection.grpc.pb.h"
 #include "grpc/reflection/v1alpha/reflection.grpc.pb.h"
+#include "server/call_gate.h"
 #include "tests/support/fake_engine.h"
 
 namespace expertd {
@@ -971,6 +973,24 @@ TEST_F(ServerTest, AbortRequestTellsWhatBecameOfEachId) {
   EXPECT_EQ(result.status.error_message(), "aborted: maintenance");
 }
 
+TEST_F(ServerTest, AbortRequestRefusesWhatIsNoId) {
+  StartServer();
+  const auto stub = v1::ControlService::NewStub(channel_);
+
+  for (const std::string& id : {std::string(), std::string("   "), std::string(129, 'a'), std::string("a b"),
+                                std::string("ünïcode")}) {
+    v1::AbortRequestRequest request;
+    request.add_request_ids("good");
+    request.add_request_ids(id);
+    v1::AbortRequestResponse response;
+    grpc::ClientContext context;
+    const grpc::Status status = stub->AbortRequest(&context, request, &response);
+
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << id;
+    EXPECT_EQ(DetailOf<google::rpc::BadRequest>(status).field_violations(0).field(), "request_ids[1]") << id;
+  }
+}
+
 TEST_F(ServerTest, LoadIsToldOnceAndAgain) {
   StartServer();
   const auto stub = v1::ControlService::NewStub(channel_);
@@ -1012,8 +1032,9 @@ TEST_F(ServerTest, ServerInfoTellsTheModelAndTheProcess) {
   ASSERT_TRUE(status.ok()) << status.error_message();
   EXPECT_EQ(info.model(), "fake");
   EXPECT_EQ(info.num_kv_blocks(), 100u);
-  EXPECT_EQ(info.schema_revision(), 1u);
+  EXPECT_EQ(info.schema_revision(), 2u);
   EXPECT_FALSE(info.version().empty());
+  EXPECT_THAT(info.git_commit(), ::testing::MatchesRegex("unknown|[0-9a-f]+(-dirty)?"));
   EXPECT_FALSE(info.instance_id().empty());
 }
 
@@ -1048,7 +1069,155 @@ TEST_F(ServerTest, MessagesAboveTheLimitAreRefused) {
   const StreamResult result = Stream(TextRequest("a", std::string(5000, 'x')));
 
   EXPECT_EQ(result.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(ReasonOf(result.status), "MESSAGE_TOO_LARGE");
+  EXPECT_FALSE(DetailOf<google::rpc::RetryInfo>(result.status).has_retry_delay());  // it would be of no use
+  EXPECT_TRUE(
+      observer_.AwaitFinished("expertd.v1.InferenceService/StreamGenerate RESOURCE_EXHAUSTED MESSAGE_TOO_LARGE"));
   EXPECT_EQ(engine_.num_submitted(), 0);
+}
+
+// A call with bytes of the test's choice; of a stream the first message is dropped.
+grpc::Status CallRaw(const std::shared_ptr<grpc::Channel>& channel, const std::string& method,
+                     const std::string& text) {
+  grpc::GenericStub stub(channel);
+  grpc::ClientContext context;
+  grpc::CompletionQueue queue;
+  const grpc::Slice slice(text);
+  const auto call = stub.PrepareUnaryCall(&context, "/" + method, grpc::ByteBuffer(&slice, 1), &queue);
+  call->StartCall();
+  grpc::ByteBuffer answer;
+  grpc::Status status;
+  call->Finish(&answer, &status, nullptr);
+  void* tag;
+  bool ok;
+  EXPECT_TRUE(queue.Next(&tag, &ok));
+  queue.Shutdown();
+  while (queue.Next(&tag, &ok)) {
+  }
+  return status;
+}
+
+TEST_F(ServerTest, EveryMethodTellsAndCountsAMessageThatItCannotRead) {
+  StartServer();
+
+  for (const std::string method :
+       {"expertd.v1.InferenceService/Generate", "expertd.v1.InferenceService/StreamGenerate",
+        "expertd.v1.TokenizerService/Tokenize", "expertd.v1.TokenizerService/Detokenize",
+        "expertd.v1.TokenizerService/RenderChat", "expertd.v1.ModelService/ListModels",
+        "expertd.v1.ModelService/GetModel", "expertd.v1.ControlService/GetServerInfo",
+        "expertd.v1.ControlService/GetLoad", "expertd.v1.ControlService/WatchLoad",
+        "expertd.v1.ControlService/AbortRequest", "grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch",
+        "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"}) {
+    const grpc::Status status = CallRaw(channel_, method, "\xFF\xFF\xFF");
+
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << method;
+    EXPECT_EQ(ReasonOf(status), "INVALID_PARAMETER") << method;
+    EXPECT_TRUE(observer_.AwaitFinished(StrCat(method, " INVALID_ARGUMENT INVALID_PARAMETER"))) << method;
+  }
+  EXPECT_EQ(engine_.num_submitted(), 0);
+}
+
+TEST_F(ServerTest, TextThatIsNotUtf8IsNamedInBadRequest) {
+  StartServer();
+
+  const grpc::Status status =
+      CallRaw(channel_, "expertd.v1.InferenceService/StreamGenerate", std::string("\x12\x04\x0A\x02\xFF\xFE", 6));
+
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  const auto details = DetailOf<google::rpc::BadRequest>(status);
+  ASSERT_EQ(details.field_violations_size(), 1);
+  EXPECT_EQ(details.field_violations(0).field(), "text.text");
+  EXPECT_EQ(details.field_violations(0).description(), "is not UTF-8 at byte 0");
+}
+
+TEST_F(ServerTest, ShortMethodsTakeShortMessagesOnly) {
+  StartServer();
+  const std::string unknown_field = "\x7A\x80\x80\x60" + std::string(0x180000, 'x');
+
+  const grpc::Status status = CallRaw(channel_, "expertd.v1.ControlService/GetLoad", unknown_field);
+
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(ReasonOf(status), "MESSAGE_TOO_LARGE");
+}
+
+TEST_F(ServerTest, CompressedRequestsAreReadAndUnpackedNoFurtherThanTheLimit) {
+  ServerConfig config;
+  config.max_receive_message_bytes = 1 << 20;
+  StartServer(config);
+  engine_.AnswerAtOnce({"x"});
+  for (const grpc_compression_algorithm algorithm : {GRPC_COMPRESS_GZIP, GRPC_COMPRESS_DEFLATE}) {
+    grpc::ClientContext good_context, bad_context;
+    good_context.set_compression_algorithm(algorithm);
+    bad_context.set_compression_algorithm(algorithm);
+    v1::GenerateResponse response;
+
+    const v1::GenerateRequest fits = TextRequest("", std::string(900'000, 'y'));
+    const v1::GenerateRequest bursts = TextRequest("", std::string(50 << 20, 'y'));  // 51 KiB on the wire
+    const grpc::Status good = inference_->Generate(&good_context, fits, &response);
+    const grpc::Status bad = inference_->Generate(&bad_context, bursts, &response);
+
+    EXPECT_TRUE(good.ok()) << good.error_message();
+    EXPECT_EQ(bad.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+    EXPECT_EQ(ReasonOf(bad), "MESSAGE_TOO_LARGE");
+  }
+}
+
+TEST_F(ServerTest, BytesOfRequestsBeyondTheBudgetAreRefusedUntilTheEngineHasTheOthers) {
+  ServerConfig config;
+  config.max_receive_message_bytes = 4096;
+  config.max_live_request_bytes = 4096;
+  StartServer(config);
+  engine_.BlockSubmit();
+  grpc::ClientContext context;
+  const auto reader = inference_->StreamGenerate(&context, TextRequest("a", std::string(3000, 'x')));
+  ASSERT_TRUE(engine_.AwaitBlocked(1));
+
+  const StreamResult refused = Stream(TextRequest("b", std::string(3000, 'x')));
+  engine_.UnblockSubmit();
+  v1::StreamGenerateResponse accepted;
+  ASSERT_TRUE(reader->Read(&accepted));  // from here on the engine has the first
+  engine_.AnswerAtOnce({"x"});
+  const StreamResult later = Stream(TextRequest("c", std::string(3000, 'x')));
+  engine_.Finish("a");
+  ReadAll(*reader);
+
+  EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(ReasonOf(refused.status), "TOO_MANY_BYTES");
+  EXPECT_EQ(DetailOf<google::rpc::RetryInfo>(refused.status).retry_delay().seconds(), 1);
+  EXPECT_EQ(DetailOf<google::rpc::QuotaFailure>(refused.status).violations(0).subject(), "max-live-request-bytes");
+  EXPECT_TRUE(observer_.AwaitFinished("expertd.v1.InferenceService/StreamGenerate RESOURCE_EXHAUSTED TOO_MANY_BYTES"));
+  EXPECT_TRUE(later.status.ok()) << later.status.error_message();
+}
+
+TEST_F(ServerTest, AnswersAboveTheLimitEndTheCallAndItsRequest) {
+  ServerConfig config;
+  config.max_send_message_bytes = 1024;
+  StartServer(config);
+  grpc::ClientContext context;
+  const auto reader = inference_->StreamGenerate(&context, TextRequest("a"));
+  ASSERT_NE(engine_.AwaitRequest("a"), nullptr);
+
+  engine_.PushText("a", std::string(2000, 'x'));
+  const StreamResult streamed = ReadAll(*reader);
+  const absl::Status aborted = engine_.AwaitAbort("a");
+  engine_.AnswerAtOnce({std::string(2000, 'x')});
+  v1::GenerateResponse response;
+  const grpc::Status whole = Generate(TextRequest("b"), &response);
+
+  EXPECT_THAT(streamed.events, ElementsAre("accepted"));
+  EXPECT_EQ(streamed.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(ReasonOf(streamed.status), "MESSAGE_TOO_LARGE");
+  EXPECT_EQ(aborted.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(ReasonOf(whole), "MESSAGE_TOO_LARGE");
+}
+
+TEST(CatchAllTest, WhatALibraryThrowsIsForTheLogOnly) {
+  const absl::Status status =
+      CatchAll([]() -> absl::Status { throw std::runtime_error("[json.exception.type_error.316] secret"); });
+
+  EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(status.message()), ::testing::Not(::testing::HasSubstr("secret")));
 }
 
 }  // namespace

@@ -55,6 +55,9 @@ TEST(ServerConfigTest, WrongValuesAreNamedByTheirFlag) {
   EXPECT_THAT(ConfigError([](ServerConfig& c) { c.tls_cert_file = "x"; }), HasSubstr("--ssl-keyfile"));
   EXPECT_THAT(ConfigError([](ServerConfig& c) { c.tls_client_ca_file = "x"; }), HasSubstr("--ssl-ca-certs"));
   EXPECT_EQ(ConfigError([](ServerConfig& c) { c.max_live_calls = 0; }), "--max-live-calls is 0; must be 1..1000000");
+  // A budget below the largest request could never take that one.
+  EXPECT_EQ(ConfigError([](ServerConfig& c) { c.max_live_request_bytes = 1 << 20; }),
+            "--max-live-request-bytes is 1048576; must be 67108864..1099511627776");
   EXPECT_THAT(ConfigError([](ServerConfig& c) { c.stream_stall_timeout = absl::ZeroDuration(); }),
               HasSubstr("--stream-stall-timeout is 0; must be 10ms to 24h"));
   EXPECT_THAT(ConfigError([](ServerConfig& c) { c.keepalive_time = absl::InfiniteDuration(); }),
