@@ -32,11 +32,13 @@ struct Parameter {
   bool is_optional = false;
 };
 
-// Sorts the arguments of a call by parameter, as Python does; nothing where an optional one is left out. Errors: too
-// many, missing or unknown arguments, naming `function`.
-absl::StatusOr<std::vector<std::optional<Value>>> BindArguments(std::string_view function,
-                                                                std::initializer_list<Parameter> parameters,
-                                                                const CallArguments& arguments);
+// The arguments of a call by parameter; nothing where an optional one is left out.
+using Bound = std::vector<std::optional<Value>>;
+
+// Sorts the arguments of a call by parameter, as Python does. Errors: too many, missing or unknown arguments, naming
+// `function`.
+absl::StatusOr<Bound> BindArguments(std::string_view function, std::initializer_list<Parameter> parameters,
+                                    const CallArguments& arguments);
 
 // A function as a value. `depth` is that of the values it holds.
 using NativeFunction = std::function<absl::StatusOr<Value>(Runtime& runtime, CallArguments arguments)>;

@@ -447,14 +447,13 @@ absl::StatusOr<Value> StrftimeNow(Runtime& runtime, const CallArguments& argumen
 
 }  // namespace
 
-absl::StatusOr<std::vector<std::optional<Value>>> BindArguments(std::string_view function,
-                                                                std::initializer_list<Parameter> parameters,
-                                                                const CallArguments& arguments) {
+absl::StatusOr<Bound> BindArguments(std::string_view function, std::initializer_list<Parameter> parameters,
+                                    const CallArguments& arguments) {
   if (arguments.positional.size() > parameters.size()) {
     return TypeError(StrCat(function, "() takes at most ", parameters.size(), " arguments (",
                             arguments.positional.size(), " given)"));
   }
-  std::vector<std::optional<Value>> bound(parameters.size());
+  Bound bound(parameters.size());
   std::copy(arguments.positional.begin(), arguments.positional.end(), bound.begin());
   for (const auto& [name, value] : arguments.keywords) {
     const auto parameter = std::find_if(parameters.begin(), parameters.end(),
