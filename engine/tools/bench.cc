@@ -33,17 +33,23 @@ struct BenchOptions {
   bool json = false;
 };
 
-// Keeps the steps of one measurement.
+// Keeps the steps of one measurement. Thread-safe: the engine's thread reports to it.
 class StepRecorder final : public StatsSink {
  public:
-  std::vector<StepStats> Take() {
+  // Returns the steps since the last call, once they have sampled `num_tokens` tokens: the engine reports a step after
+  // the streams have got its tokens.
+  std::vector<StepStats> Take(int64_t num_tokens) {
     MutexLock lock(&mutex_);
+    while (num_sampled_ < num_tokens) step_ended_.Wait(&mutex_);
+    num_sampled_ = 0;
     return std::exchange(steps_, {});
   }
   void OnStep(const StepStats& stats) override {
     if (stats.num_tokens == 0) return;
     MutexLock lock(&mutex_);
     steps_.push_back(stats);
+    num_sampled_ += stats.num_sampled_tokens;
+    step_ended_.Signal();
   }
   void OnSequenceFinished(const SequenceStats&) override {}
   void OnInterTokenGap(absl::Duration) override {}
@@ -52,7 +58,9 @@ class StepRecorder final : public StatsSink {
 
  private:
   Mutex mutex_;
+  CondVar step_ended_;
   std::vector<StepStats> steps_ ABSL_GUARDED_BY(mutex_);
+  int64_t num_sampled_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 struct Measurement {
@@ -80,14 +88,13 @@ absl::StatusOr<std::shared_ptr<const Request>> RandomRequest(const Engine& engin
 }
 
 // Prefill: prompt tokens over the time from the submission to the last first token. Decode: sampled tokens of the pure
-// decode steps with the whole batch over the wall time that those steps span.
+// decode steps with the whole batch over the wall time that those steps span; 0 when there was none.
 absl::StatusOr<Measurement> Measure(Engine& engine, StepRecorder& recorder, const BenchOptions& options, int batch,
                                     std::mt19937_64& random) {
   std::vector<std::shared_ptr<const Request>> requests;
   for (int i = 0; i < batch; ++i) {
     ASSIGN_OR_RETURN(requests.emplace_back(), RandomRequest(engine, options, random));
   }
-  recorder.Take();
   const absl::Time start = absl::Now();
   std::vector<std::shared_ptr<GenerationStream>> streams;
   for (const auto& request : requests) {
@@ -95,11 +102,13 @@ absl::StatusOr<Measurement> Measure(Engine& engine, StepRecorder& recorder, cons
   }
   Measurement result;
   absl::Duration slowest_first_token, decode;
+  int64_t num_output_tokens = 0;
   for (const auto& stream : streams) {
     while (std::optional<StreamEvent> event = stream->Next()) {
       const auto* summary = std::get_if<SummaryEvent>(&*event);
       if (summary == nullptr) continue;
       slowest_first_token = std::max(slowest_first_token, summary->timing.time_to_first_token);
+      num_output_tokens += summary->num_output_tokens;
       result.time_to_first_token_ms += absl::ToDoubleMilliseconds(summary->timing.time_to_first_token) / batch;
       decode += summary->timing.decode;
     }
@@ -112,7 +121,7 @@ absl::StatusOr<Measurement> Measure(Engine& engine, StepRecorder& recorder, cons
   }
   int64_t num_tokens = 0;
   absl::Time first = absl::InfiniteFuture(), last = absl::InfinitePast();
-  for (const StepStats& step : recorder.Take()) {
+  for (const StepStats& step : recorder.Take(num_output_tokens)) {
     if (step.phase != StepPhase::kDecode || step.num_sequences != batch) continue;
     num_tokens += step.num_sampled_tokens;
     first = std::min(first, step.end_time - step.duration);
@@ -122,6 +131,19 @@ absl::StatusOr<Measurement> Measure(Engine& engine, StepRecorder& recorder, cons
     result.decode_tokens_per_second = static_cast<double>(num_tokens) / absl::ToDoubleSeconds(last - first);
   }
   return result;
+}
+
+// Requests reach the engine one by one, so that on a busy machine the first of few short streams may end before the
+// last begins. Such a run says nothing of the batch and is done again.
+absl::StatusOr<Measurement> MeasureWholeBatch(Engine& engine, StepRecorder& recorder, const BenchOptions& options,
+                                              int batch, std::mt19937_64& random) {
+  constexpr int kMaxTries = 20;
+  for (int i = 0; i < kMaxTries; ++i) {
+    ASSIGN_OR_RETURN(const Measurement measurement, Measure(engine, recorder, options, batch, random));
+    if (measurement.decode_tokens_per_second > 0) return measurement;
+  }
+  return absl::FailedPreconditionError(StrCat("--output-len is ", options.output_len, "; too short for the ", batch,
+                                              " streams of --batch to run together"));
 }
 
 double Median(std::vector<double> values) {
@@ -197,7 +219,7 @@ absl::Status RunBench(BenchOptions options) {
     RETURN_IF_ERROR(Measure(*engine, recorder, options, batch, random).status());  // warm up
     std::vector<Measurement> runs;
     for (int i = 0; i < options.repetitions; ++i) {
-      ASSIGN_OR_RETURN(runs.emplace_back(), Measure(*engine, recorder, options, batch, random));
+      ASSIGN_OR_RETURN(runs.emplace_back(), MeasureWholeBatch(*engine, recorder, options, batch, random));
     }
     PrintLine(options, engine->info(), batch, Medians(runs));
   }
