@@ -2,16 +2,12 @@
 
 #include <string_view>
 
+#include "engine/base/range_check.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 
 namespace expertd {
 namespace {
-
-absl::Status CheckRange(std::string_view flag, int64_t value, int64_t minimum, int64_t maximum) {
-  if (value >= minimum && value <= maximum) return absl::OkStatus();
-  return absl::InvalidArgumentError(StrCat(flag, " is ", value, "; must be ", minimum, "..", maximum));
-}
 
 absl::Status CheckDuration(std::string_view flag, absl::Duration value, absl::Duration minimum,
                            absl::Duration maximum) {
