@@ -159,6 +159,22 @@ absl::Status CheckPieces(const std::vector<SentencePieceModel::Piece>& pieces) {
   return absl::OkStatus();
 }
 
+// Bounds how far the library's normalization can make a text grow. The longest honest one is U+FDFA's of 33 bytes.
+constexpr size_t kMaxReplacementBytes = 64;
+
+// `replacements` end in NUL each.
+absl::Status CheckReplacements(std::string_view replacements) {
+  while (!replacements.empty()) {
+    const size_t size = replacements.find('\0');
+    if (size > kMaxReplacementBytes) {
+      return absl::InvalidArgumentError(StrCat("sentencepiece model has a normalization to ", size,
+                                               " bytes; must be 0..", kMaxReplacementBytes));
+    }
+    replacements.remove_prefix(size + 1);
+  }
+  return absl::OkStatus();
+}
+
 // The normalization table: the size of a trie, the trie as a double array (darts-clone), replacement strings that end
 // in NUL. The library follows it unchecked, so every step from every unit must stay inside.
 absl::Status CheckCharsmap(std::string_view charsmap) {
@@ -179,6 +195,7 @@ absl::Status CheckCharsmap(std::string_view charsmap) {
   const uint32_t num_units = trie_size / 4;
   if (trie_size % 4 != 0 || num_units == 0 || num_units % kUnitsPerBlock != 0) return damaged();
   if (replacements.back() != '\0' || FindInvalidUtf8(replacements)) return damaged();
+  RETURN_IF_ERROR(CheckReplacements(replacements));
   const auto is_replacement = [&](uint32_t unit) { return (unit & ~kLeaf) < replacements.size(); };
   for (uint32_t i = 0; i < num_units; ++i) {
     const uint32_t unit = unit_at(trie, i);

@@ -27,8 +27,8 @@ struct SentencePieceModel {
 };
 
 // Errors: InvalidArgument for damage (truncated, no pieces or too many, an empty or repeated piece, not UTF-8, no or
-// several unknown pieces, a broken normalization table); Unimplemented for models that are neither unigram nor BPE, or
-// put blanks behind words or don't escape them.
+// several unknown pieces, a normalization table that is broken or makes much of a character); Unimplemented for models
+// that are neither unigram nor BPE, or put blanks behind words or don't escape them.
 absl::StatusOr<SentencePieceModel> ParseSentencePieceModel(std::string_view serialized);
 
 // The same serialized model, with add_dummy_prefix off.

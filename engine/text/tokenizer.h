@@ -55,8 +55,9 @@ class Tokenizer {
   virtual ~Tokenizer() = default;
 
   // Ids of `text`; empty text gives only what `add_special_tokens` adds. Time is O(n log n) in the length of the text,
-  // whatever its content. Errors: InvalidArgument when `text` isn't UTF-8 (names the offset of the first wrong byte);
-  // ResourceExhausted when the text is larger than 256 MiB.
+  // whatever its content. Errors: InvalidArgument when `text` isn't UTF-8 (names the offset of the first wrong byte) or
+  // the model's rules make too much of it (names the sizes); ResourceExhausted when the text is larger than 256 MiB or
+  // too hard for the model's regular expression.
   virtual absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text,
                                                       const EncodeOptions& options = {}) const = 0;
 

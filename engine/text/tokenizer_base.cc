@@ -1,6 +1,5 @@
 #include "engine/text/tokenizer_base.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "engine/base/status_macros.h"
@@ -12,6 +11,8 @@ namespace {
 
 // Keeps every offset in a text within 32 bits.
 constexpr size_t kMaxTextBytes = size_t{256} << 20;
+// Of an added token: at each place of a text as many bytes may be compared.
+constexpr size_t kMaxAddedTokenBytes = 1024;
 
 }  // namespace
 
@@ -27,6 +28,10 @@ absl::Status TokenTable::SetAdded(const AddedToken& token) {
     return absl::InvalidArgumentError(
         StrCat("id of added token \"", token.content, "\" is ", token.id, "; must be 0..", kMaxTokenId));
   }
+  if (token.content.size() > kMaxAddedTokenBytes) {
+    return absl::InvalidArgumentError(
+        StrCat("added token ", token.id, " has ", token.content.size(), " bytes; at most ", kMaxAddedTokenBytes));
+  }
   if (const auto it = ids_.find(token.content); it != ids_.end() && it->second != token.id) {
     return absl::InvalidArgumentError(
         StrCat("added token \"", token.content, "\" has the ids ", it->second, " and ", token.id));
@@ -38,11 +43,11 @@ absl::Status TokenTable::SetAdded(const AddedToken& token) {
         StrCat("id ", token.id, " belongs to both \"", entry.text, "\" and the added token \"", token.content, "\""));
   }
   ids_.emplace(token.content, token.id);
-  if (entry.is_added) {
-    *std::find_if(added_tokens_.begin(), added_tokens_.end(), [&](const auto& other) { return other.id == token.id; }) =
-        token;
-  } else {
+  const auto [place, is_new] = added_places_.try_emplace(token.id, added_tokens_.size());
+  if (is_new) {
     added_tokens_.push_back(token);
+  } else {
+    added_tokens_[place->second] = token;
   }
   entry = {token.content, token.content, token.special, /*is_added=*/true};
   return absl::OkStatus();
@@ -53,10 +58,9 @@ absl::Status TokenTable::Apply(const TokenizerSettings& settings) {
   for (const std::string& content : settings.special_contents) {
     const std::optional<TokenId> id = FindId(content);
     if (!id) continue;
-    AddedToken token{.id = *id, .content = content};
-    for (const AddedToken& known : added_tokens_) {
-      if (known.id == *id) token = known;
-    }
+    const auto place = added_places_.find(*id);
+    AddedToken token =
+        place == added_places_.end() ? AddedToken{.id = *id, .content = content} : added_tokens_[place->second];
     token.special = true;
     RETURN_IF_ERROR(SetAdded(token));
   }

@@ -32,7 +32,7 @@ class TokenTable {
   void SetPiece(TokenId id, std::string_view text, std::string_view bytes);
   void SetSpecial(TokenId id) { entries_[static_cast<size_t>(id)].is_special = true; }
   // Lays an added token over the table, growing it; for a token that is there already the flags are replaced. Errors:
-  // InvalidArgument when the id belongs to another text, or the text to another id.
+  // InvalidArgument when the id belongs to another text, or the text to another id, or the text is too long.
   absl::Status SetAdded(const AddedToken& token);
   // Lays the settings of the folder over the table: added tokens, what is special, the roles.
   absl::Status Apply(const TokenizerSettings& settings);
@@ -52,6 +52,7 @@ class TokenTable {
   std::vector<Entry> entries_;
   absl::flat_hash_map<std::string, TokenId> ids_;
   std::vector<AddedToken> added_tokens_;
+  absl::flat_hash_map<TokenId, size_t> added_places_;  // in added_tokens_
 };
 
 // Collects ids, and ranges where they are asked for.

@@ -4,6 +4,8 @@
 #include <charconv>
 #include <filesystem>
 
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "engine/base/file.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
@@ -82,15 +84,15 @@ absl::Status ReadConfig(const Json& json, TokenizerSettings* settings) {
 
 absl::Status ReadAddedTokensJson(const Json& json, TokenizerSettings* settings) {
   if (!json.is_object()) return absl::InvalidArgumentError("not a JSON object");
+  absl::flat_hash_set<std::string> known;
+  for (const AddedToken& token : settings->added_tokens) known.insert(token.content);
+  const absl::flat_hash_set<std::string> specials(settings->special_contents.begin(), settings->special_contents.end());
   for (const auto& [content, id] : json.items()) {
-    const bool is_known = std::any_of(settings->added_tokens.begin(), settings->added_tokens.end(),
-                                      [&](const AddedToken& token) { return token.content == content; });
-    if (is_known || content.empty()) continue;
-    const auto& specials = settings->special_contents;
+    if (content.empty() || known.contains(content)) continue;
     AddedToken token;
     token.content = content;
-    ASSIGN_OR_RETURN(token.id, ParseId(id.dump(-1, ' ', false, Json::error_handler_t::replace)));
-    token.special = std::find(specials.begin(), specials.end(), content) != specials.end();
+    ASSIGN_OR_RETURN(token.id, ParseId(DumpJson(id)));
+    token.special = specials.contains(content);
     token.normalized = !token.special;
     settings->added_tokens.push_back(std::move(token));
   }
@@ -133,7 +135,7 @@ absl::StatusOr<BpeModel::Vocabulary> ParseVocabulary(const Json& json) {
   vocabulary.reserve(json.size());
   for (const auto& [piece, id] : json.items()) {
     if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() > kMaxTokenId) {
-      std::string shown = id.dump(-1, ' ', false, Json::error_handler_t::replace);
+      std::string shown = DumpJson(id);
       if (shown.size() > 40) shown.resize(40);
       return absl::InvalidArgumentError(StrCat("the id of \"", piece, "\" is ", shown, "; must be 0..", kMaxTokenId));
     }

@@ -216,6 +216,7 @@ TEST(ByteBpeTest, RefusesDamagedVocabulariesAndNamesTheDamage) {
       {"/added_tokens/0/id", "-1", "id is -1"},
       {"/added_tokens/0/id", "4194304", "id is 4194304"},
       {"/added_tokens/0/content", "\"\"", "an added token has no content"},
+      {"/added_tokens/0/content", StrCat("\"", std::string(1025, 'x'), "\""), "added token 10 has 1025 bytes"},
       {"/added_tokens/0/content", "\"hello\"", "added token \"hello\" has the ids 9 and 10"},
       {"/post_processor", R"({"type": "TemplateProcessing", "single": []})", "has 0 sequences"},
       {"/post_processor", R"({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<bos>"}}]})",
@@ -355,6 +356,25 @@ TEST(ByteBpeTest, RefusesDecodersThatMakeMuchOfAPiece) {
   json["decoder"] = Doubling("decoders", 30);
 
   EXPECT_THAT(std::string(LoadStatus(json).message()), HasSubstr("bytes or more of a piece of 1; at most 80"));
+}
+
+TEST(ByteBpeTest, LoadsManyAddedTokens) {
+  constexpr int kNumTokens = 100'000;
+  Json ids = Json::object(), specials = Json::array();
+  for (int i = 0; i < kNumTokens; ++i) {
+    ids[StrCat("<", i, ">")] = 4 + i;
+    specials.push_back(StrCat("<", i, ">"));
+  }
+  TemporaryFolder folder;
+  folder.Write("vocab.json", R"({"h": 0, "e": 1, "he": 2, "<": 3})")
+      .Write("merges.txt", "h e\n")
+      .Write("added_tokens.json", ids.dump())
+      .Write("tokenizer_config.json", Json{{"additional_special_tokens", specials}}.dump());
+  const auto tokenizer = *LoadTokenizer(folder.path());
+
+  EXPECT_EQ(tokenizer->vocab_size(), 4 + kNumTokens);
+  EXPECT_THAT(Encode(*tokenizer, "he<99999>"), ElementsAre(2, 4 + 99'999));
+  EXPECT_TRUE(tokenizer->IsSpecial(4 + 99'999));
 }
 
 TEST(ByteBpeTest, RefusesMoreRulesInSequenceThanAnyTokenizerHas) {

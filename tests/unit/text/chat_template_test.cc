@@ -238,6 +238,17 @@ TEST(LoadChatTemplateTest, ChoosesAmongNamedTemplates) {
   EXPECT_EQ(*chat->Render(kHello, &tools, kNoArguments, {}), "T");
 }
 
+TEST(LoadChatTemplateTest, TheBundledModelsTemplateRendersATurnOfCallsAlone) {
+  const auto chat = LoadChatTemplate(EXPERTD_SOURCE_DIR "/models/expertd-tiny");
+  const Json messages = Json::parse(R"([{"role": "user", "content": "Rome?"},
+      {"role": "assistant", "content": null, "tool_calls": [{"type": "function", "function": {"name": "f"}}]},
+      {"role": "tool", "content": "21"}])");
+
+  EXPECT_EQ(*chat->Render(messages, nullptr, kNoArguments, {}),
+            "<|im_start|>user\nRome?<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n<|im_start|>tool\n21<|im_end|>\n"
+            "<|im_start|>assistant\n");
+}
+
 TEST(LoadChatTemplateTest, AFolderWithoutTemplateIsNotFound) {
   ModelFolder folder;
   folder.Write("tokenizer_config.json", R"({"bos_token": "<s>"})");

@@ -209,23 +209,33 @@ TEST(SentencePieceModelTest, RefusesDamageByName) {
   }
 }
 
+// A model of one piece with this normalization table.
+std::string ModelWithTable(const std::string& charsmap) {
+  const auto size = [](size_t n) { return std::string{static_cast<char>(0x80 | (n & 0x7F)), static_cast<char>(n >> 7)}; };
+  const std::string spec = "\x12" + size(charsmap.size()) + charsmap;
+  return Piece("<unk>", 2) + "\x1A" + size(spec.size()) + spec;
+}
+
+// One block of 256 units, all leading to themselves, and one replacement.
+std::string TableWithReplacement(const std::string& replacement) {
+  return std::string("\0\x04\0\0", 4) + std::string(1024, '\0') + replacement + std::string(1, '\0');
+}
+
+TEST(SentencePieceModelTest, RefusesANormalizationTableThatMakesMuchOfACharacter) {
+  EXPECT_TRUE(ParseSentencePieceModel(ModelWithTable(TableWithReplacement(std::string(64, 'x')))).ok());
+  EXPECT_EQ(ParseSentencePieceModel(ModelWithTable(TableWithReplacement(std::string(65, 'x')))).status(),
+            absl::InvalidArgumentError("sentencepiece model has a normalization to 65 bytes; must be 0..64"));
+}
+
 TEST(SentencePieceModelTest, RefusesANormalizationTableThatLeadsOutside) {
-  // One block of 256 units, all leading to themselves, and one replacement.
-  std::string table = std::string("\0\x04\0\0", 4) + std::string(1024, '\0') + std::string("x\0", 2);
-  const auto model_with = [](const std::string& charsmap) {
-    const auto size = [](size_t n) {
-      return std::string{static_cast<char>(0x80 | (n & 0x7F)), static_cast<char>(n >> 7)};
-    };
-    const std::string spec = "\x12" + size(charsmap.size()) + charsmap;
-    return Piece("<unk>", 2) + "\x1A" + size(spec.size()) + spec;
-  };
+  const std::string table = TableWithReplacement("x");
   const auto with_unit = [&](size_t index, uint32_t unit) {
     std::string changed = table;
     std::memcpy(changed.data() + 4 + index * 4, &unit, 4);
-    return ParseSentencePieceModel(model_with(changed)).status();
+    return ParseSentencePieceModel(ModelWithTable(changed)).status();
   };
 
-  EXPECT_TRUE(ParseSentencePieceModel(model_with(table)).ok());
+  EXPECT_TRUE(ParseSentencePieceModel(ModelWithTable(table)).ok());
   EXPECT_TRUE(with_unit(3, 0x80000001u).ok());  // a leaf: the second byte of the replacements
   EXPECT_FALSE(with_unit(3, 0x80000002u).ok());                            // behind them
   EXPECT_FALSE(with_unit(3, 256u << 10).ok());                             // children in the next block
