@@ -5,23 +5,6 @@
 #include "engine/text/jinja/builtins.h"
 
 namespace expertd::jinja {
-namespace {
-
-class ItemsIterator final : public Iterator {
- public:
-  explicit ItemsIterator(std::vector<Value> items) : items_(std::move(items)) {}
-  absl::StatusOr<std::optional<Value>> Next(Runtime& runtime) override {
-    RETURN_IF_ERROR(runtime.Spend(1));
-    if (position_ >= items_.size()) return std::nullopt;
-    return items_[position_++];
-  }
-
- private:
-  const std::vector<Value> items_;
-  size_t position_ = 0;
-};
-
-}  // namespace
 
 absl::StatusOr<std::optional<Value>> LoopObject::PullItem(Runtime& runtime) {
   if (items_ == nullptr) return std::nullopt;
@@ -60,7 +43,7 @@ absl::StatusOr<std::optional<int64_t>> LoopObject::Length(Runtime& runtime) {
     RETURN_IF_ERROR(runtime.CanAllocate(static_cast<int64_t>(rest.size() * sizeof(Value))));
   }
   length_ = static_cast<int64_t>(rest.size()) + index0_ + 1 + (after_.has_value() ? 1 : 0);
-  items_ = std::make_unique<ItemsIterator>(std::move(rest));
+  items_ = IterateItems(std::move(rest));
   return length_;
 }
 

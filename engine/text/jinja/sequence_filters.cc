@@ -80,25 +80,11 @@ class AttributeGetter {
 
 // ---- lazy sequences
 
-class ListIterator final : public Iterator {
- public:
-  explicit ListIterator(std::vector<Value> items) : items_(std::move(items)) {}
-  absl::StatusOr<std::optional<Value>> Next(Runtime& runtime) override {
-    RETURN_IF_ERROR(runtime.Spend(1));
-    if (position_ >= items_.size()) return std::nullopt;
-    return items_[position_++];
-  }
-
- private:
-  const std::vector<Value> items_;
-  size_t position_ = 0;
-};
-
 absl::StatusOr<Value> GeneratorOf(Runtime& runtime, std::vector<Value> items) {
   int depth = 0;
   for (const Value& item : items) depth = std::max(depth, item.depth());
   RETURN_IF_ERROR(runtime.CanAllocate(static_cast<int64_t>(items.size() * sizeof(Value))));
-  return NewGenerator(runtime, "generator", std::make_unique<ListIterator>(std::move(items)), depth + 1);
+  return NewGenerator(runtime, "generator", IterateItems(std::move(items)), depth + 1);
 }
 
 // Applies `transform` to each item of `source` as it is asked for, and leaves out the items for which it gives nothing.
@@ -159,6 +145,13 @@ CallArguments ArgumentsAfter(const CallArguments& arguments, size_t num_dropped)
   return rest;
 }
 
+// `arguments`: what ArgumentsAfter gives.
+absl::StatusOr<Value> ApplyTo(Runtime& runtime, const Value& item, Builtin builtin, CallArguments arguments) {
+  arguments.positional[0] = item;
+  RETURN_IF_ERROR(runtime.Spend(1 + static_cast<int64_t>(arguments.positional.size() + arguments.keywords.size())));
+  return builtin(runtime, arguments);
+}
+
 absl::StatusOr<TransformIterator::Transform> AttributeTransform(Runtime& runtime, const CallArguments& arguments) {
   std::optional<Value> attribute, fallback;
   for (const auto& [name, value] : arguments.keywords) {
@@ -186,17 +179,15 @@ absl::StatusOr<TransformIterator::Transform> MapTransform(Runtime& runtime, cons
   ASSIGN_OR_RETURN(const Builtin filter, NamedBuiltin(arguments.positional[1], "filter", FindFilter));
   return [filter, rest = ArgumentsAfter(arguments, 2)](Runtime& runtime,
                                                        const Value& item) -> absl::StatusOr<std::optional<Value>> {
-    CallArguments call = rest;
-    call.positional[0] = item;
-    RETURN_IF_ERROR(runtime.Spend(1 + static_cast<int64_t>(call.positional.size() + call.keywords.size())));
-    ASSIGN_OR_RETURN(Value value, filter(runtime, call));
+    ASSIGN_OR_RETURN(Value value, ApplyTo(runtime, item, filter, rest));
     return value;
   };
 }
 
-// Errors in the arguments show when the result is walked, as those of a Python generator do.
-absl::StatusOr<Value> Map(Runtime& runtime, const CallArguments& arguments) {
-  auto transform = MapTransform(runtime, arguments);
+// The first argument's items as `transform` makes them. Its error shows when the result is walked, as that of a Python
+// generator does.
+absl::StatusOr<Value> Transformed(Runtime& runtime, const CallArguments& arguments,
+                                  absl::StatusOr<TransformIterator::Transform> transform) {
   if (!transform.ok()) {
     transform = [status = transform.status()](Runtime&, const Value&) -> absl::StatusOr<std::optional<Value>> {
       return status;
@@ -205,6 +196,10 @@ absl::StatusOr<Value> Map(Runtime& runtime, const CallArguments& arguments) {
   return NewGenerator(runtime, "generator",
                       std::make_unique<TransformIterator>(arguments.positional[0], *std::move(transform)),
                       DepthOf(arguments));
+}
+
+absl::StatusOr<Value> Map(Runtime& runtime, const CallArguments& arguments) {
+  return Transformed(runtime, arguments, MapTransform(runtime, arguments));
 }
 
 absl::StatusOr<TransformIterator::Transform> SelectTransform(Runtime& runtime, const CallArguments& arguments,
@@ -226,10 +221,7 @@ absl::StatusOr<TransformIterator::Transform> SelectTransform(Runtime& runtime, c
              Runtime& runtime, const Value& item) -> absl::StatusOr<std::optional<Value>> {
     ASSIGN_OR_RETURN(Value value, getter.Get(runtime, item));
     if (test != nullptr) {
-      CallArguments call = rest;
-      call.positional[0] = std::move(value);
-      RETURN_IF_ERROR(runtime.Spend(1 + static_cast<int64_t>(call.positional.size() + call.keywords.size())));
-      ASSIGN_OR_RETURN(value, test(runtime, call));
+      ASSIGN_OR_RETURN(value, ApplyTo(runtime, value, test, rest));
     }
     ASSIGN_OR_RETURN(const bool is_true, Truth(runtime, value));
     return is_true == keeps_true ? std::optional(item) : std::nullopt;
@@ -238,15 +230,7 @@ absl::StatusOr<TransformIterator::Transform> SelectTransform(Runtime& runtime, c
 
 template <bool kByAttribute, bool kKeepsTrue>
 absl::StatusOr<Value> Select(Runtime& runtime, const CallArguments& arguments) {
-  auto transform = SelectTransform(runtime, arguments, kByAttribute, kKeepsTrue);
-  if (!transform.ok()) {
-    transform = [status = transform.status()](Runtime&, const Value&) -> absl::StatusOr<std::optional<Value>> {
-      return status;
-    };
-  }
-  return NewGenerator(runtime, "generator",
-                      std::make_unique<TransformIterator>(arguments.positional[0], *std::move(transform)),
-                      DepthOf(arguments));
+  return Transformed(runtime, arguments, SelectTransform(runtime, arguments, kByAttribute, kKeepsTrue));
 }
 
 // ---- sequences
@@ -283,7 +267,7 @@ absl::StatusOr<IteratorPtr> Reversed(Runtime& runtime, const Value& value) {
   if (!IsIterable(value)) return IteratorPtr();
   ASSIGN_OR_RETURN(std::vector<Value> items, ToVector(runtime, value));
   std::reverse(items.begin(), items.end());
-  return std::make_unique<ListIterator>(std::move(items));
+  return IterateItems(std::move(items));
 }
 
 absl::StatusOr<Value> Last(Runtime& runtime, const CallArguments& arguments) {

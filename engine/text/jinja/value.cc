@@ -66,6 +66,20 @@ class KeyIterator final : public Iterator {
   size_t position_ = 0;
 };
 
+class ItemsIterator final : public Iterator {
+ public:
+  explicit ItemsIterator(std::vector<Value> items) : items_(std::move(items)) {}
+  absl::StatusOr<std::optional<Value>> Next(Runtime& runtime) override {
+    RETURN_IF_ERROR(runtime.Spend(1));
+    if (position_ >= items_.size()) return std::nullopt;
+    return items_[position_++];
+  }
+
+ private:
+  const std::vector<Value> items_;
+  size_t position_ = 0;
+};
+
 class EmptyIterator final : public Iterator {
  public:
   absl::StatusOr<std::optional<Value>> Next(Runtime&) override { return std::nullopt; }
@@ -325,6 +339,8 @@ absl::StatusOr<IteratorPtr> Iterate(Runtime& runtime, const Value& value) {
     default: return TypeError(StrCat("'", TypeName(value), "' object is not iterable"));
   }
 }
+
+IteratorPtr IterateItems(std::vector<Value> items) { return std::make_unique<ItemsIterator>(std::move(items)); }
 
 absl::StatusOr<std::vector<Value>> ToVector(Runtime& runtime, const Value& value) {
   if (value.is_sequence()) {

@@ -244,6 +244,8 @@ const Value* DictFind(const DictObject& dict, std::string_view key);
 absl::StatusOr<std::optional<int64_t>> Length(Runtime& runtime, const Value& value);
 // iter(value). Error: a TypeError for values that cannot be iterated.
 absl::StatusOr<IteratorPtr> Iterate(Runtime& runtime, const Value& value);
+// Walks items that belong to no value.
+IteratorPtr IterateItems(std::vector<Value> items);
 bool IsIterable(const Value& value);
 // list(value)
 absl::StatusOr<std::vector<Value>> ToVector(Runtime& runtime, const Value& value);
