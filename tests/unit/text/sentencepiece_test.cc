@@ -211,7 +211,9 @@ TEST(SentencePieceModelTest, RefusesDamageByName) {
 
 // A model of one piece with this normalization table.
 std::string ModelWithTable(const std::string& charsmap) {
-  const auto size = [](size_t n) { return std::string{static_cast<char>(0x80 | (n & 0x7F)), static_cast<char>(n >> 7)}; };
+  const auto size = [](size_t n) {
+    return std::string{static_cast<char>(0x80 | (n & 0x7F)), static_cast<char>(n >> 7)};
+  };
   const std::string spec = "\x12" + size(charsmap.size()) + charsmap;
   return Piece("<unk>", 2) + "\x1A" + size(spec.size()) + spec;
 }
