@@ -8,17 +8,16 @@
 #include <utility>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "engine/base/json.h"
-#include "engine/base/mutex.h"
 #include "engine/base/range_check.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 #include "engine/engine.h"
 #include "engine/engine_flags.h"
 #include "engine/platform/cpu.h"
+#include "engine/tools/step_recorder.h"
 #include "engine/tools/tools.h"
 
 namespace expertd {
@@ -33,42 +32,12 @@ struct BenchOptions {
   bool json = false;
 };
 
-// Keeps the steps of one measurement. Thread-safe: the engine's thread reports to it.
-class StepRecorder final : public StatsSink {
- public:
-  // Returns the steps since the last call, once they have sampled `num_tokens` tokens: the engine reports a step after
-  // the streams have got its tokens.
-  std::vector<StepStats> Take(int64_t num_tokens) {
-    MutexLock lock(&mutex_);
-    while (num_sampled_ < num_tokens) step_ended_.Wait(&mutex_);
-    num_sampled_ = 0;
-    return std::exchange(steps_, {});
-  }
-  void OnStep(const StepStats& stats) override {
-    if (stats.num_tokens == 0) return;
-    MutexLock lock(&mutex_);
-    steps_.push_back(stats);
-    num_sampled_ += stats.num_sampled_tokens;
-    step_ended_.Signal();
-  }
-  void OnSequenceFinished(const SequenceStats&) override {}
-  void OnInterTokenGap(absl::Duration) override {}
-  void OnRejected(const std::string&) override {}
-  void OnStage(const char*, absl::Duration) override {}
-
- private:
-  Mutex mutex_;
-  CondVar step_ended_;
-  std::vector<StepStats> steps_ ABSL_GUARDED_BY(mutex_);
-  int64_t num_sampled_ ABSL_GUARDED_BY(mutex_) = 0;
-};
-
 struct Measurement {
   double prefill_tokens_per_second = 0;
   double decode_tokens_per_second = 0;
   double output_tokens_per_second = 0;  // of the whole run, prefill included: what a client sees
-  double time_to_first_token_ms = 0;   // mean over the batch
-  double time_per_output_token_ms = 0; // of one stream
+  double time_to_first_token_ms = 0;    // mean over the batch
+  double time_per_output_token_ms = 0;  // of one stream
 };
 
 absl::StatusOr<std::shared_ptr<const Request>> RandomRequest(const Engine& engine, const BenchOptions& options,
@@ -87,8 +56,7 @@ absl::StatusOr<std::shared_ptr<const Request>> RandomRequest(const Engine& engin
   return Request::Create(std::move(spec), engine.request_limits());
 }
 
-// Prefill: prompt tokens over the time from the submission to the last first token. Decode: sampled tokens of the pure
-// decode steps with the whole batch over the wall time that those steps span; 0 when there was none.
+// Prefill: prompt tokens over the time from the submission to the last first token. Decode: as DecodeTokensPerSecond.
 absl::StatusOr<Measurement> Measure(Engine& engine, StepRecorder& recorder, const BenchOptions& options, int batch,
                                     std::mt19937_64& random) {
   std::vector<std::shared_ptr<const Request>> requests;
@@ -119,17 +87,7 @@ absl::StatusOr<Measurement> Measure(Engine& engine, StepRecorder& recorder, cons
   if (options.output_len > 1) {
     result.time_per_output_token_ms = absl::ToDoubleMilliseconds(decode) / batch / (options.output_len - 1);
   }
-  int64_t num_tokens = 0;
-  absl::Time first = absl::InfiniteFuture(), last = absl::InfinitePast();
-  for (const StepStats& step : recorder.Take(num_output_tokens)) {
-    if (step.phase != StepPhase::kDecode || step.num_sequences != batch) continue;
-    num_tokens += step.num_sampled_tokens;
-    first = std::min(first, step.end_time - step.duration);
-    last = std::max(last, step.end_time);
-  }
-  if (num_tokens > 0) {
-    result.decode_tokens_per_second = static_cast<double>(num_tokens) / absl::ToDoubleSeconds(last - first);
-  }
+  result.decode_tokens_per_second = DecodeTokensPerSecond(recorder.Take(num_output_tokens), batch);
   return result;
 }
 
