@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import pty
 import re
 import signal
 import socket
@@ -139,6 +140,21 @@ def run(*arguments, check=True, timeout=120, **kwargs):
     if check:
         assert result.returncode == 0, f"expertd {arguments}\n{result.stdout}\n{result.stderr}"
     return result
+
+
+def terminal_output(*arguments):
+    """What `expertd ARGUMENTS` writes when its standard output is a terminal."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([str(BINARY), *map(str, arguments)], stdout=theirs, stdin=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+    os.close(theirs)
+    output = b""
+    with contextlib.suppress(OSError):  # EIO: the other end is closed
+        while chunk := os.read(ours, 4096):
+            output += chunk
+    os.close(ours)
+    assert process.wait(60) == 0
+    return output
 
 
 def error_details(error):

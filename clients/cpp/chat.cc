@@ -18,10 +18,10 @@
 #include "clients/cpp/commands.h"
 #include "clients/cpp/conversation.h"
 #include "clients/cpp/interrupt.h"
-#include "clients/cpp/terminal_text.h"
 #include "engine/base/flags.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
+#include "engine/base/terminal_text.h"
 #include "engine/base/utf8.h"
 
 namespace expertd {
@@ -47,12 +47,6 @@ v1::GenerateRequest MakeRequest(const ChatOptions& options, v1::ChatInput input)
   if (options.max_tokens) request.mutable_stop()->set_max_tokens(*options.max_tokens);
   request.mutable_output()->set_timing(options.stats);
   return request;
-}
-
-// A file or another program gets the bytes as they are.
-void PrintText(const std::string& text) {
-  static const bool is_terminal = isatty(STDOUT_FILENO) == 1;
-  std::cout << (is_terminal ? WithoutControls(text) : text) << std::flush;
 }
 
 // A remark beside the answer.
@@ -94,7 +88,7 @@ Reply Ask(const Client& client, const ChatOptions& options, v1::ChatInput input)
     } else if (response.has_delta()) {
       reply.num_tokens += response.delta().num_tokens();
       reply.text += response.delta().text();
-      PrintText(response.delta().text());
+      std::cout << ForStandardOutput(response.delta().text()) << std::flush;
     } else if (response.has_finished()) {
       reply.finish_reason = response.finished().finish_reason();
     } else if (response.has_summary()) {

@@ -1,8 +1,10 @@
 #include "clients/cpp/client.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
+#include <string_view>
 #include <utility>
 
 #include <grpcpp/create_channel.h>
@@ -13,42 +15,56 @@
 #include "expertd/v1/model.grpc.pb.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
-#include "clients/cpp/terminal_text.h"
 #include "engine/base/range_check.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
+#include "engine/base/terminal_text.h"
 
 namespace expertd {
 namespace {
 
 // Takes pipes too, which base's ReadFile refuses: `--api-key-file <(pass show expertd)` keeps the key off the disk.
-absl::StatusOr<std::string> ReadFileOrPipe(const std::string& path) {
+absl::StatusOr<std::string> ReadFileOrPipe(std::string_view flag, const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  if (!file) return absl::NotFoundError(StrCat("cannot open ", path));
+  if (!file) return absl::NotFoundError(StrCat(flag, " ", path, " cannot be opened"));
   std::ostringstream text;
   text << file.rdbuf();
   return std::move(text).str();
 }
 
+// gRPC ends the program, with the key in its last words, when it is to send any other character.
+absl::StatusOr<std::string> CheckApiKey(std::string_view source, std::string key) {
+  if (std::all_of(key.begin(), key.end(), [](char c) { return c > ' ' && c <= '~'; })) return key;
+  return absl::InvalidArgumentError(StrCat("the key of ", source, " is not printable ASCII without blanks"));
+}
+
 absl::StatusOr<std::string> FindApiKey(const ClientOptions& options) {
   if (options.api_key_file.empty()) {
-    const char* key = std::getenv("EXPERTD_API_KEY");
-    return std::string(key == nullptr ? "" : key);
+    const char* variable = std::getenv("EXPERTD_API_KEY");
+    std::string key = variable == nullptr ? "" : variable;
+    absl::StripAsciiWhitespace(&key);
+    return CheckApiKey("EXPERTD_API_KEY", std::move(key));
   }
-  ASSIGN_OR_RETURN(const std::string text, ReadFileOrPipe(options.api_key_file));
+  ASSIGN_OR_RETURN(const std::string text, ReadFileOrPipe("--api-key-file", options.api_key_file));
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
+    line = line.substr(0, line.find('#'));  // as the server reads its own file, which may be the same
     absl::StripAsciiWhitespace(&line);
-    if (!line.empty() && line[0] != '#') return line;
+    if (line.empty()) continue;
+    return CheckApiKey(StrCat("--api-key-file ", options.api_key_file), std::move(line));
   }
   return absl::InvalidArgumentError(StrCat("--api-key-file ", options.api_key_file, " holds no key"));
 }
 
 absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeCredentials(const ClientOptions& options) {
-  if (!options.use_tls && options.tls_ca_file.empty()) return grpc::InsecureChannelCredentials();
+  if (!options.uses_tls()) return grpc::InsecureChannelCredentials();
   grpc::SslCredentialsOptions tls;
   if (!options.tls_ca_file.empty()) {
-    ASSIGN_OR_RETURN(tls.pem_root_certs, ReadFileOrPipe(options.tls_ca_file));
+    ASSIGN_OR_RETURN(tls.pem_root_certs, ReadFileOrPipe("--tls-ca-certs", options.tls_ca_file));
+    // gRPC would trust the system's authorities instead.
+    if (tls.pem_root_certs.empty()) {
+      return absl::InvalidArgumentError(StrCat("--tls-ca-certs ", options.tls_ca_file, " holds nothing"));
+    }
   }
   return grpc::SslCredentials(tls);
 }
@@ -93,7 +109,8 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const ClientOptions& opt
       return client;
     }
     if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
-      return absl::UnavailableError(StrCat("no server answers at ", options.target, " within ",
+      return absl::UnavailableError(StrCat("no server answers at ", options.target,
+                                           options.uses_tls() ? " over TLS" : "", " within ",
                                            options.wait_ready_seconds, " s; start one with `expertd serve MODEL`, or "
                                            "name its address with --target"));
     }

@@ -18,10 +18,12 @@ namespace expertd {
 
 struct ClientOptions {
   std::string target = "127.0.0.1:50051";   // host:port, unix:path, or any gRPC target
-  std::string api_key_file;                 // first line that is no comment; empty: EXPERTD_API_KEY, or no key
+  std::string api_key_file;                 // first line, less its # comment; empty: EXPERTD_API_KEY, or no key
   bool use_tls = false;                     // TLS with the system's roots, or:
   std::string tls_ca_file;                  // TLS with these roots
   double wait_ready_seconds = 10;           // how long to wait for the server to answer
+
+  bool uses_tls() const { return use_tls || !tls_ca_file.empty(); }
 
   // InvalidArgument naming the flag, the value and what is allowed.
   absl::Status Validate() const;
@@ -33,8 +35,9 @@ void AddClientFlags(CLI::App& command, ClientOptions& options);
 // A channel with what its calls need. Thread-safe.
 class Client {
  public:
-  // Connects `num_channels` >= 1 connections and waits until the server answers. Errors: Unavailable naming the target
-  // and what to check; whatever the server answers.
+  // Connects `num_channels` >= 1 connections and waits until the server answers. Errors: NotFound or InvalidArgument
+  // for the files and the key, before anything is sent; Unavailable naming the target and what to check; whatever the
+  // server answers.
   static absl::StatusOr<std::unique_ptr<Client>> Connect(const ClientOptions& options, int num_channels = 1);
 
   const std::shared_ptr<grpc::Channel>& channel(size_t index = 0) const { return channels_[index % channels_.size()]; }

@@ -16,6 +16,7 @@
 #include "engine/base/range_check.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
+#include "engine/base/terminal_text.h"
 #include "engine/engine.h"
 #include "engine/engine_flags.h"
 #include "engine/tools/tools.h"
@@ -135,7 +136,7 @@ PromptOutput ReadStream(GenerationStream& stream, int num_candidates, bool print
   while (std::optional<StreamEvent> event = stream.Next()) {
     if (auto* delta = std::get_if<DeltaEvent>(&*event)) {
       CandidateOutput& candidate = output.candidates[delta->candidate_index];
-      if (print && delta->candidate_index == 0) std::cout << delta->text << std::flush;
+      if (print && delta->candidate_index == 0) std::cout << ForStandardOutput(delta->text) << std::flush;
       candidate.text += delta->text;
       candidate.token_ids.insert(candidate.token_ids.end(), delta->token_ids.begin(), delta->token_ids.end());
       candidate.logprobs.insert(candidate.logprobs.end(), delta->logprobs.begin(), delta->logprobs.end());
@@ -186,7 +187,7 @@ void PrintText(size_t index, size_t num_prompts, const PromptOutput& output, boo
   if (was_streamed) {
     std::cout << "\n";
     for (size_t c = 1; c < output.candidates.size(); ++c) {
-      std::cout << "--- candidate " << c << "\n" << output.candidates[c].text << "\n";
+      std::cout << "--- candidate " << c << "\n" << ForStandardOutput(output.candidates[c].text) << "\n";
     }
     return;
   }
@@ -194,7 +195,7 @@ void PrintText(size_t index, size_t num_prompts, const PromptOutput& output, boo
     if (num_prompts > 1 || c > 0) {
       std::cout << "--- prompt " << index << (c > 0 ? StrCat(", candidate ", c) : "") << "\n";
     }
-    std::cout << output.candidates[c].text << "\n";
+    std::cout << ForStandardOutput(output.candidates[c].text) << "\n";
   }
 }
 

@@ -1,16 +1,13 @@
 """`expertd chat` as its user meets it: in a terminal, with Ctrl-C, in long conversations, and with faulty servers."""
 
 import concurrent.futures
-import contextlib
-import os
-import pty
 import signal
 import subprocess
 import threading
 
 import grpc
 
-from conftest import BINARY, run
+from conftest import BINARY, run, terminal_output
 
 
 class FakeServer:
@@ -50,20 +47,6 @@ class FakeServer:
 
     def __exit__(self, *unused):
         self.server.stop(None)
-
-
-def terminal_output(*arguments):
-    """What `expertd ARGUMENTS` writes when its standard output is a terminal."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen([str(BINARY), *arguments], stdout=theirs, stdin=subprocess.DEVNULL)
-    os.close(theirs)
-    output = b""
-    with contextlib.suppress(OSError):  # EIO: the other end is closed
-        while chunk := os.read(ours, 4096):
-            output += chunk
-    os.close(ours)
-    assert process.wait(60) == 0
-    return output
 
 
 CONTROLS = "\x1b[31mred\x1b]0;title\x07\u009b2J\r\tté\n"

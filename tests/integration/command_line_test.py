@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from conftest import BINARY, MODEL, ROOT, run
+from conftest import BINARY, MODEL, ROOT, run, terminal_output
 
 
 def generate_json(*arguments):
@@ -178,6 +178,27 @@ def test_sizes_below_a_gibibyte_are_shown_in_mebibytes():
 
     assert f"{weights} ({shown})" in run("inspect", MODEL).stdout
     assert re.search(r'weights="\d+\.\d\d MiB"', run("generate", MODEL, "--prompt", "a", "--max-tokens", "1").stderr)
+
+
+def test_generate_shows_a_terminal_no_control_characters(tmp_path):
+    """The model's first token becomes the escape character, by giving its id to that piece of the vocabulary."""
+    arguments = ("--prompt", "The sea", "--temperature", "0", "--max-tokens", "8")
+    first_id = generate_json(*arguments)[0]["token_ids"][0]
+    for file in MODEL.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    tokenizer = json.loads((MODEL / "tokenizer.json").read_text())
+    vocab = tokenizer["model"]["vocab"]
+    piece = next(piece for piece, number in vocab.items() if number == first_id)
+    escape = chr(0x100 + 0x1b)  # as byte-level vocabularies write it
+    vocab[piece], vocab[escape] = vocab[escape], vocab[piece]
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+
+    piped = run("generate", tmp_path, *arguments).stdout
+    shown = terminal_output("generate", tmp_path, *arguments).decode().replace("\r\n", "\n")
+
+    assert piped.startswith("\x1b")
+    assert shown == piped.replace("\x1b", "")
 
 
 def test_output_that_cannot_be_written_is_an_error():

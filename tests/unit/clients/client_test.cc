@@ -1,12 +1,20 @@
 #include "clients/cpp/client.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <cstdio>
+#include <fstream>
+#include <string>
 
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 
 namespace expertd {
 namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
 
 // A status as the server sends it, with an ErrorInfo.
 grpc::Status WithReason(grpc::StatusCode code, const std::string& message, const std::string& reason) {
@@ -41,6 +49,41 @@ TEST(ClientTest, ErrorsWithoutAMessageNameTheCode) {
 
 TEST(ClientTest, ErrorsCannotSteerATerminal) {
   EXPECT_EQ(FromGrpc(grpc::Status(grpc::StatusCode::INTERNAL, "a\x1b[2Jb")).message(), "a[2Jb");
+}
+
+// What Connect says of a file with `text` that is given as `flag`; nothing listens at the target.
+std::string ConnectError(std::string ClientOptions::*flag, const std::string& text) {
+  const std::string path = testing::TempDir() + "/client_test_file";
+  std::ofstream(path, std::ios::binary) << text;
+  ClientOptions options;
+  options.target = "unix:" + testing::TempDir() + "/no_server";
+  options.wait_ready_seconds = 0;
+  options.*flag = path;
+  const std::string message(Client::Connect(options).status().message());
+  std::remove(path.c_str());
+  return message;
+}
+
+TEST(ClientTest, RefusesKeysThatCannotBeSentAndDoesNotShowThem) {
+  for (const std::string key : {"secret\x01", "secr\xc3\xa9t", "a secret"}) {
+    const std::string message = ConnectError(&ClientOptions::api_key_file, "# the key\n" + key + "\n");
+
+    EXPECT_THAT(message, HasSubstr("is not printable ASCII"));
+    EXPECT_THAT(message, Not(HasSubstr("secr")));
+  }
+  EXPECT_THAT(ConnectError(&ClientOptions::api_key_file, "# no key\n"), HasSubstr("holds no key"));
+  EXPECT_THAT(ConnectError(&ClientOptions::api_key_file, "# Ada's\n  key  # of 2026\r\n"), HasSubstr("no server answers"));
+}
+
+TEST(ClientTest, DoesNotFallBackToTheSystemsAuthorities) {
+  EXPECT_THAT(ConnectError(&ClientOptions::tls_ca_file, ""), HasSubstr("holds nothing"));
+}
+
+TEST(ClientTest, FilesThatAreMissingAreNamedWithTheirFlag) {
+  ClientOptions options;
+  options.api_key_file = "/nowhere/key";
+
+  EXPECT_EQ(Client::Connect(options).status().message(), "--api-key-file /nowhere/key cannot be opened");
 }
 
 TEST(ClientTest, NoErrorIsOk) { EXPECT_TRUE(FromGrpc(grpc::Status::OK).ok()); }

@@ -10,4 +10,7 @@ namespace expertd {
 // sequence loses what makes it one: "\x1b[31mred" becomes "[31mred".
 std::string WithoutControls(std::string_view text);
 
+// `text` as it may go to standard output: without controls to a terminal, as it is to a file or another program.
+std::string ForStandardOutput(const std::string& text);
+
 }  // namespace expertd

@@ -1,4 +1,4 @@
-#include "clients/cpp/terminal_text.h"
+#include "engine/base/terminal_text.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,6 @@
-#include "clients/cpp/terminal_text.h"
+#include "engine/base/terminal_text.h"
+
+#include <unistd.h>
 
 #include "engine/base/utf8.h"
 
@@ -27,6 +29,11 @@ std::string WithoutControls(std::string_view text) {
     }
   }
   return shown;
+}
+
+std::string ForStandardOutput(const std::string& text) {
+  static const bool is_terminal = isatty(STDOUT_FILENO) == 1;
+  return is_terminal ? WithoutControls(text) : text;
 }
 
 }  // namespace expertd
