@@ -45,6 +45,7 @@ struct LiveRequest {
   std::vector<std::unique_ptr<Sequence>> sequences;  // by candidate
   std::unique_ptr<OutputWriter> writer;
   int num_unfinished = 0;
+  absl::Duration write_time;  // tokens to text, stop strings, events
   // Candidates beyond the first wait until the first has computed the prompt, and then share its blocks.
   bool siblings_wait = false;
 };
@@ -181,6 +182,7 @@ class EngineImpl final : public Engine {
   void CountRejected(const char* reason) const {
     if (stats_ != nullptr) stats_->OnRejected(reason);
   }
+  void ReportBuild(const RequestInput& input, absl::Duration template_time, absl::Duration build_time) const;
   absl::Status ReserveId(const std::string& id) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Mail(std::unique_ptr<LiveRequest> live) ABSL_LOCKS_EXCLUDED(mutex_);
   void ReleaseId(const std::string& id) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -241,8 +243,10 @@ class EngineImpl final : public Engine {
 
 absl::StatusOr<std::shared_ptr<GenerationStream>> EngineImpl::Submit(std::shared_ptr<const Request> request) {
   RETURN_IF_ERROR(ReserveId(request->id()));
+  const absl::Time start = absl::Now();
   absl::StatusOr<BuiltPrompt> prompt = prompt_builder_.Build(*request);
   absl::Status status = prompt.status();
+  if (status.ok()) ReportBuild(request->spec().input, prompt->template_time, absl::Now() - start);
   if (status.ok()) status = CheckDeadline(*request, static_cast<int64_t>(prompt->tokens.size()));
   auto stream = std::make_shared<GenerationStream>();
   if (status.ok()) {
@@ -254,6 +258,13 @@ absl::StatusOr<std::shared_ptr<GenerationStream>> EngineImpl::Submit(std::shared
     return status;
   }
   return stream;
+}
+
+void EngineImpl::ReportBuild(const RequestInput& input, absl::Duration template_time,
+                             absl::Duration build_time) const {
+  if (stats_ == nullptr || std::holds_alternative<TokenInput>(input)) return;
+  if (std::holds_alternative<ChatInput>(input)) stats_->OnStage("template", template_time);
+  stats_->OnStage("tokenize", build_time - template_time);
 }
 
 absl::Status EngineImpl::ReserveId(const std::string& id) {
@@ -502,7 +513,9 @@ void EngineImpl::WriteOutputs(const StepPlan& plan, const StepResult& result, ab
       continue;
     }
     bool stop_found = false;
+    const absl::Time start = absl::Now();
     live.writer->WriteStep(sequence, result.sequences[i], now, &stop_found);
+    live.write_time += absl::Now() - start;
     if (stats_ != nullptr && result.sequences[i].token >= 0) {
       if (const auto gap = live.writer->LastGap(sequence.candidate_index)) stats_->OnInterTokenGap(*gap);
     }
@@ -569,6 +582,7 @@ void EngineImpl::FailAll(const absl::Status& status) {
 }
 
 void EngineImpl::EndRequest(LiveRequest& live) {
+  if (stats_ != nullptr) stats_->OnStage("detokenize", live.write_time);
   for (const std::unique_ptr<Sequence>& sequence : live.sequences) live_by_sequence_.erase(sequence.get());
   const std::string id = live.request->id();
   live_.erase(id);

@@ -22,6 +22,13 @@
 
 namespace expertd {
 
+// Where the time went while a model was loaded.
+struct LoadPhases {
+  absl::Duration text;      // settings, tokenizer, chat template
+  absl::Duration weights;   // read, converted and packed
+  absl::Duration kv_cache;  // reserved
+};
+
 // What GetServerInfo, GetModel, inspect and the metrics tell. Fixed once the engine stands.
 struct EngineInfo {
   std::string model_name;
@@ -46,6 +53,7 @@ struct EngineInfo {
   bool has_chat_template = false;
   std::vector<int32_t> eos_token_ids;
   absl::Duration load_time;
+  LoadPhases load_phases;                    // its parts
   std::string fingerprint;                   // build and weights: equal fingerprints give equal bits
 };
 
@@ -66,6 +74,7 @@ struct EngineLoad {
 struct RenderedChat {
   std::string text;
   std::vector<int32_t> tokens;
+  absl::Duration template_time;              // to render the text, without the tokens
 };
 
 enum class AbortOutcome { kAborted, kAlreadyFinished, kNotFound };  // kNotFound leaves a tombstone for a short while

@@ -192,16 +192,20 @@ absl::StatusOr<LoadedModel> LoadModelFolder(const EngineConfig& config) {
   ASSIGN_OR_RETURN(loaded.generation_defaults, ReadGenerationConfig(config.model_path));
   ASSIGN_OR_RETURN(const MemoryPlan plan, PlanMemory(config, model_config, ReadMemoryLimits().Available()));
   RETURN_IF_ERROR(LoadText(config.model_path, &loaded));
+  const absl::Time text_end = absl::Now();
 
   LoadOptions options;
   options.weights_dtype = config.weights_dtype;
   ASSIGN_OR_RETURN(loaded.model, LoadModel(config.model_path, options, *loaded.pool));
+  const absl::Time weights_end = absl::Now();
   ASSIGN_OR_RETURN(loaded.kv_cache, KvCache::Create(KvSpecFor(loaded.model->config(), config.block_size,
                                                               plan.num_kv_blocks, config.kv_cache_dtype)));
   loaded.eos_token_ids = EosTokenIds(loaded.generation_defaults, loaded.model->config(), loaded.tokenizer.get());
   std::erase_if(loaded.eos_token_ids, [&](int32_t id) { return id >= loaded.model->config().vocab_size; });
   loaded.info = MakeInfo(config, loaded, cpu, plan);
-  loaded.info.load_time = absl::Now() - start;
+  const absl::Time end = absl::Now();
+  loaded.info.load_time = end - start;
+  loaded.info.load_phases = {.text = text_end - start, .weights = weights_end - text_end, .kv_cache = end - weights_end};
   LogInfo("model_loaded", {{"model", loaded.info.model_name},
                            {"architecture", loaded.info.architecture},
                            {"parameters", loaded.info.num_parameters},

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 #include "engine/request/errors.h"
@@ -88,6 +89,7 @@ absl::StatusOr<RenderedChat> PromptBuilder::RenderChat(const ChatInput& chat) co
   if (options_.chat_template == nullptr) {
     return Unsupported("the model folder has no chat template; send text or token ids");
   }
+  const absl::Time start = absl::Now();
   bool guarded = false;
   Json messages = chat.messages;
   GuardStrings(messages, special_texts_, &guarded);
@@ -102,6 +104,7 @@ absl::StatusOr<RenderedChat> PromptBuilder::RenderChat(const ChatInput& chat) co
   }
   const EncodeOptions trusted{.add_special_tokens = false, .parse_special_tokens = true};
   RenderedChat rendered;
+  rendered.template_time = absl::Now() - start;
   if (!guarded) {
     ASSIGN_OR_RETURN(rendered.tokens, options_.tokenizer->Encode(*text, trusted));
     rendered.text = *std::move(text);
@@ -210,6 +213,7 @@ absl::StatusOr<BuiltPrompt> PromptBuilder::Build(const Request& request) const {
   if (const auto* chat = std::get_if<ChatInput>(&spec.input)) {
     ASSIGN_OR_RETURN(RenderedChat rendered, RenderChat(*chat));
     built.tokens = std::move(rendered.tokens);
+    built.template_time = rendered.template_time;
     if (spec.output.echo) built.text = std::move(rendered.text);
   } else if (const auto* text = std::get_if<TextInput>(&spec.input)) {
     ASSIGN_OR_RETURN(built.tokens, Encode(*text));

@@ -21,6 +21,7 @@ struct BuiltPrompt {
   std::string text;                // what echo shows
   SamplingParams sampling;
   StopConditions stop;             // max_tokens resolved: prompt + max_tokens <= max_model_len
+  absl::Duration template_time;    // of a conversation
 };
 
 struct PromptBuilderOptions {

@@ -273,7 +273,8 @@ EngineMetrics::Series::Series(const Builder& builder, const MetricsOptions& opti
                                         "Requests refused before a token was generated.", {{"reason", reason}});
   }
   for (const char* stage : kStages) {
-    stages[stage] = &make.AddHistogram("expertd_stage_seconds", "Time of a request in one stage.", StageSeconds(),
+    stages[stage] = &make.AddHistogram("expertd_stage_seconds", "Time of a request in one stage; queue, prefill and "
+                                       "decode are observed for each candidate.", StageSeconds(),
                                        {{"stage", stage}});
   }
   make.AddGauge("expertd_build_info", "The running build.", {{"version", options.version}, {"commit", options.commit}})
@@ -295,7 +296,12 @@ void EngineMetrics::Series::AddFacts(const EngineFacts& facts) {
       .Set(static_cast<double>(facts.weight_bytes));
   make.AddGauge("expertd_kv_cache_bytes", "Memory reserved for the KV cache.")
       .Set(static_cast<double>(facts.kv_cache_bytes));
-  make.AddGauge("expertd_model_load_seconds", "Time to load the model.").Set(Seconds(facts.load_time));
+  for (const auto& [phase, time] : {std::pair("text", facts.text_load_time),
+                                    std::pair("weights", facts.weights_load_time),
+                                    std::pair("kv_cache", facts.kv_cache_load_time)}) {
+    make.AddGauge("expertd_model_load_seconds", "Time to load the model, by part.", {{"phase", phase}})
+        .Set(Seconds(time));
+  }
   max_sequences.Set(facts.max_num_seqs);
   blocks_free.Set(facts.num_kv_blocks);
   if (vllm == nullptr) return;
@@ -428,6 +434,8 @@ void EngineMetrics::OnStreamMessage(int num_merged) {
   series_->stream_chunks.Increment();
   if (num_merged > 0) series_->coalesced_deltas.Increment(num_merged);
 }
+
+void EngineMetrics::OnValidated(absl::Duration time) { OnStage("validate", time); }
 
 void EngineMetrics::OnBackpressure(absl::Duration waited) {
   series_->backpressure_seconds.Increment(Seconds(waited));

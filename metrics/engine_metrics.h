@@ -36,7 +36,7 @@ struct EngineFacts {
   int32_t block_size = 0;
   int32_t num_compute_threads = 0;
   int32_t max_num_seqs = 0;
-  absl::Duration load_time;
+  absl::Duration text_load_time, weights_load_time, kv_cache_load_time;  // the parts of loading
 };
 
 // Thread-safe. Every series exists with value zero from the start, so that rates and alerts work from the first scrape.
@@ -65,6 +65,7 @@ class EngineMetrics final : public StatsSink, public RpcObserver {
   void OnStreamOpened() override;
   void OnStreamClosed() override;
   void OnStreamMessage(int num_merged) override;
+  void OnValidated(absl::Duration time) override;
   void OnBackpressure(absl::Duration waited) override;
 
  private:

@@ -56,7 +56,8 @@ absl::Status CallGate::Check(const grpc::CallbackServerContext& context, Access 
   }
   if (!is_open) RETURN_IF_ERROR(keys_.Check(FindMetadata(context, "authorization")));
   if (num_bytes > limits_.max_request_bytes) return MessageTooLarge("request", limits_.max_request_bytes);
-  if (!budget_.Take(static_cast<int64_t>(num_bytes), share)) {
+  // Open calls are read at once, and must be answered under full load.
+  if (!is_open && !budget_.Take(static_cast<int64_t>(num_bytes), share)) {
     return OverLimit(error_reason::kTooManyBytes, "max-live-request-bytes", limits_.max_live_request_bytes,
                      StrCat("the requests that are being read hold ", limits_.max_live_request_bytes,
                             " bytes, the server's limit"));

@@ -37,7 +37,7 @@ class CallGate {
  public:
   enum class Access {
     kKey,   // needs a key, where keys are needed at all
-    kOpen,  // needs none (health): such calls also have some room above the cap, to be answered under full load
+    kOpen,  // needs none (health): such calls also have some room above the caps, to be answered under full load
   };
 
   // Stands for one live call, and holds its request until that is read. Movable; reports the call's end when it goes.

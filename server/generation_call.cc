@@ -95,6 +95,7 @@ absl::StatusOr<ConvertedRequest> GenerationCall::Convert(const v1::GenerateReque
 }
 
 absl::Status GenerationCall::TryAdmit(HeldRequest held) {
+  const absl::Time start = absl::Now();
   v1::GenerateRequest request;
   const absl::Status read = held.Read(&request);
   // An id that is the caller's own comes back even when the request is refused.
@@ -107,12 +108,12 @@ absl::Status GenerationCall::TryAdmit(HeldRequest held) {
     if (abort_status_.has_value()) return *abort_status_;
   }
   RETURN_IF_ERROR(read);
-  const absl::Time start = absl::Now();
   ASSIGN_OR_RETURN(Engine * engine, environment_.state.engine_for_new_request());
   RETURN_IF_ERROR(CheckModelName(request.model(), engine->info().model_name));
   const RequestLimits limits = engine->request_limits();
   ASSIGN_OR_RETURN(ConvertedRequest converted, Convert(request, limits));
   ASSIGN_OR_RETURN(admission_.request, Request::Create(std::move(converted.spec), limits));
+  if (environment_.observer != nullptr) environment_.observer->OnValidated(absl::Now() - start);
   if (!IsRequestId(wanted_id)) context_->AddInitialMetadata("x-request-id", admission_.request->id());
   ASSIGN_OR_RETURN(admission_.stream, engine->Submit(admission_.request));
   admission_.engine = engine;

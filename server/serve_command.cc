@@ -144,7 +144,9 @@ EngineFacts MakeFacts(const EngineInfo& info) {
   facts.block_size = info.block_size;
   facts.num_compute_threads = info.num_threads;
   facts.max_num_seqs = info.max_num_seqs;
-  facts.load_time = info.load_time;
+  facts.text_load_time = info.load_phases.text;
+  facts.weights_load_time = info.load_phases.weights;
+  facts.kv_cache_load_time = info.load_phases.kv_cache;
   return facts;
 }
 

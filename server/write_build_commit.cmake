@@ -2,8 +2,8 @@
 # build; the file is touched only when the commit has changed, so that nothing is built again without need.
 set(commit "unknown")
 if(EXISTS ${SOURCE_DIR}/.git)
-  execute_process(COMMAND git describe --always --abbrev=40 --exclude=* --dirty WORKING_DIRECTORY ${SOURCE_DIR}
-    OUTPUT_VARIABLE described RESULT_VARIABLE result ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
+  execute_process(COMMAND git --no-optional-locks describe --always --abbrev=40 --exclude=* --dirty
+    WORKING_DIRECTORY ${SOURCE_DIR} OUTPUT_VARIABLE described RESULT_VARIABLE result ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
   if(result EQUAL 0)
     set(commit ${described})
   endif()

@@ -28,6 +28,9 @@ class RpcObserver {
   // One Delta was handed to the transport; `num_merged` further deltas of the engine went into it because the reader or
   // the caller's own StreamOptions made them wait.
   virtual void OnStreamMessage(int num_merged) = 0;
+  // A request was read and found good, in so much time; outside the engine.
+  virtual void OnValidated(absl::Duration time) = 0;
+
   // The transport took a message only after `waited` (reported from 100 ms on): the reader is slow.
   virtual void OnBackpressure(absl::Duration waited) = 0;
 };

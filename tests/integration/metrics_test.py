@@ -107,6 +107,23 @@ def test_prefix_cache_is_asked_once_a_request(start_server, pb):
     assert server.metric("expertd_prompt_tokens_total") == 2 * 100
 
 
+def test_every_stage_of_a_conversation_is_measured(start_server, pb):
+    server = start_server()
+    request = pb.GenerateRequest(sampling=pb.SamplingParams(n=2))
+    request.chat.messages.add(role=pb.ROLE_USER).parts.add(text="Hello!")
+    request.stop.max_tokens = 4
+    server.inference().Generate(request)
+    settle(server)
+
+    def count(stage):
+        return server.metric("expertd_stage_seconds_count", stage=stage)
+    assert {stage: count(stage) for stage in ("validate", "template", "tokenize", "detokenize")} == {
+        "validate": 1, "template": 1, "tokenize": 1, "detokenize": 1}
+    assert {stage: count(stage) for stage in ("queue", "prefill", "decode")} == {
+        "queue": 2, "prefill": 2, "decode": 2}  # once a candidate
+    assert server.metric("expertd_stage_seconds_sum", stage="detokenize") > 0
+
+
 def test_the_build_tells_its_commit(server):
     from expertd.v1 import control_pb2, control_pb2_grpc
     info = control_pb2_grpc.ControlServiceStub(server.channel()).GetServerInfo(control_pb2.GetServerInfoRequest())

@@ -110,6 +110,19 @@ TEST(EngineMetricsTest, ShowsTheStateAfterAStep) {
   EXPECT_THAT(text, HasSubstr("expertd_step_seconds_count{model=\"m\",phase=\"decode\"} 2"));
 }
 
+TEST(EngineMetricsTest, LoadingIsToldByPart) {
+  EngineMetrics metrics(Options());
+
+  metrics.SetEngineFacts({.text_load_time = absl::Seconds(1),
+                          .weights_load_time = absl::Seconds(20),
+                          .kv_cache_load_time = absl::Seconds(3)});
+
+  const std::string text = Scrape(metrics);
+  EXPECT_THAT(text, HasSubstr("expertd_model_load_seconds{model=\"m\",phase=\"text\"} 1"));
+  EXPECT_THAT(text, HasSubstr("expertd_model_load_seconds{model=\"m\",phase=\"weights\"} 20"));
+  EXPECT_THAT(text, HasSubstr("expertd_model_load_seconds{model=\"m\",phase=\"kv_cache\"} 3"));
+}
+
 TEST(EngineMetricsTest, VllmNamesTellTheSame) {
   MetricsOptions options = Options();
   options.vllm_names = true;

@@ -50,6 +50,7 @@ class RecordingObserver final : public RpcObserver {
     absl::MutexLock lock(&mutex_);
     num_merged_ += num_merged;
   }
+  void OnValidated(absl::Duration) override {}
   void OnBackpressure(absl::Duration) override {
     absl::MutexLock lock(&mutex_);
     ++num_backpressure_;
@@ -1170,9 +1171,10 @@ TEST_F(ServerTest, BytesOfRequestsBeyondTheBudgetAreRefusedUntilTheEngineHasTheO
   StartServer(config);
   engine_.BlockSubmit();
   grpc::ClientContext context;
-  const auto reader = inference_->StreamGenerate(&context, TextRequest("a", std::string(3000, 'x')));
+  const auto reader = inference_->StreamGenerate(&context, TextRequest("a", std::string(4080, 'x')));  // 4089 bytes
   ASSERT_TRUE(engine_.AwaitBlocked(1));
 
+  const std::string health = Health("readiness");  // 11 bytes
   const StreamResult refused = Stream(TextRequest("b", std::string(3000, 'x')));
   engine_.UnblockSubmit();
   v1::StreamGenerateResponse accepted;
@@ -1182,6 +1184,7 @@ TEST_F(ServerTest, BytesOfRequestsBeyondTheBudgetAreRefusedUntilTheEngineHasTheO
   engine_.Finish("a");
   ReadAll(*reader);
 
+  EXPECT_EQ(health, "SERVING");
   EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_EQ(ReasonOf(refused.status), "TOO_MANY_BYTES");
   EXPECT_EQ(DetailOf<google::rpc::RetryInfo>(refused.status).retry_delay().seconds(), 1);
