@@ -205,7 +205,8 @@ absl::StatusOr<LoadedModel> LoadModelFolder(const EngineConfig& config) {
   loaded.info = MakeInfo(config, loaded, cpu, plan);
   const absl::Time end = absl::Now();
   loaded.info.load_time = end - start;
-  loaded.info.load_phases = {.text = text_end - start, .weights = weights_end - text_end, .kv_cache = end - weights_end};
+  loaded.info.load_phases = {
+      .text = text_end - start, .weights = weights_end - text_end, .kv_cache = end - weights_end};
   LogInfo("model_loaded", {{"model", loaded.info.model_name},
                            {"architecture", loaded.info.architecture},
                            {"parameters", loaded.info.num_parameters},

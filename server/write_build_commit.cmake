@@ -3,7 +3,8 @@
 set(commit "unknown")
 if(EXISTS ${SOURCE_DIR}/.git)
   execute_process(COMMAND git --no-optional-locks describe --always --abbrev=40 --exclude=* --dirty
-    WORKING_DIRECTORY ${SOURCE_DIR} OUTPUT_VARIABLE described RESULT_VARIABLE result ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
+    WORKING_DIRECTORY ${SOURCE_DIR} OUTPUT_VARIABLE described OUTPUT_STRIP_TRAILING_WHITESPACE
+    RESULT_VARIABLE result ERROR_QUIET)
   if(result EQUAL 0)
     set(commit ${described})
   endif()

@@ -59,8 +59,8 @@ class StatsSink {
   // A request that the engine refused: "queue_full", "queue_tokens_full", "deadline_unmeetable", "queue_timeout" or
   // "draining".
   virtual void OnRejected(const std::string& reason) = 0;
-  // Time a request spent in a named stage outside the steps: "template" (conversations), "tokenize" (all but token ids),
-  // "detokenize" (once, at its end).
+  // Time a request spent in a named stage outside the steps: "template" (conversations), "tokenize" (all but token
+  // ids), "detokenize" (once, at its end).
   virtual void OnStage(const char* stage, absl::Duration time) = 0;
 };
 
