@@ -38,24 +38,6 @@ absl::StatusOr<std::string> CheckApiKey(std::string_view source, std::string key
   return absl::InvalidArgumentError(StrCat("the key of ", source, " is not printable ASCII without blanks"));
 }
 
-absl::StatusOr<std::string> FindApiKey(const ClientOptions& options) {
-  if (options.api_key_file.empty()) {
-    const char* variable = std::getenv("EXPERTD_API_KEY");
-    std::string key = variable == nullptr ? "" : variable;
-    absl::StripAsciiWhitespace(&key);
-    return CheckApiKey("EXPERTD_API_KEY", std::move(key));
-  }
-  ASSIGN_OR_RETURN(const std::string text, ReadFileOrPipe("--api-key-file", options.api_key_file));
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) {
-    line = line.substr(0, line.find('#'));  // as the server reads its own file, which may be the same
-    absl::StripAsciiWhitespace(&line);
-    if (line.empty()) continue;
-    return CheckApiKey(StrCat("--api-key-file ", options.api_key_file), std::move(line));
-  }
-  return absl::InvalidArgumentError(StrCat("--api-key-file ", options.api_key_file, " holds no key"));
-}
-
 absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeCredentials(const ClientOptions& options) {
   if (!options.uses_tls()) return grpc::InsecureChannelCredentials();
   grpc::SslCredentialsOptions tls;
@@ -74,6 +56,24 @@ absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeCredentials(const 
 absl::Status ClientOptions::Validate() const {
   if (target.empty()) return absl::InvalidArgumentError("--target is empty; must be HOST:PORT or unix:PATH");
   return CheckNotNegative("--wait-ready", wait_ready_seconds);
+}
+
+absl::StatusOr<std::string> FindApiKey(const ClientOptions& options) {
+  if (options.api_key_file.empty()) {
+    const char* variable = std::getenv("EXPERTD_API_KEY");
+    std::string key = variable == nullptr ? "" : variable;
+    absl::StripAsciiWhitespace(&key);
+    return CheckApiKey("EXPERTD_API_KEY", std::move(key));
+  }
+  ASSIGN_OR_RETURN(const std::string text, ReadFileOrPipe("--api-key-file", options.api_key_file));
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    line = line.substr(0, line.find('#'));  // as the server reads its own file, which may be the same
+    absl::StripAsciiWhitespace(&line);
+    if (line.empty()) continue;
+    return CheckApiKey(StrCat("--api-key-file ", options.api_key_file), std::move(line));
+  }
+  return absl::InvalidArgumentError(StrCat("--api-key-file ", options.api_key_file, " holds no key"));
 }
 
 void AddClientFlags(CLI::App& command, ClientOptions& options) {

@@ -51,39 +51,51 @@ TEST(ClientTest, ErrorsCannotSteerATerminal) {
   EXPECT_EQ(FromGrpc(grpc::Status(grpc::StatusCode::INTERNAL, "a\x1b[2Jb")).message(), "a[2Jb");
 }
 
-// What Connect says of a file with `text` that is given as `flag`; nothing listens at the target.
-std::string ConnectError(std::string ClientOptions::*flag, const std::string& text) {
-  const std::string path = testing::TempDir() + "/client_test_file";
-  std::ofstream(path, std::ios::binary) << text;
+// A file with `text`, which lives as long as this object.
+class TextFile {
+ public:
+  explicit TextFile(const std::string& text) { std::ofstream(path_, std::ios::binary) << text; }
+  ~TextFile() { std::remove(path_.c_str()); }
+  const std::string& path() const { return path_; }
+
+ private:
+  const std::string path_ = testing::TempDir() + "/expertd_client_test_file";
+};
+
+absl::StatusOr<std::string> KeyOfFile(const std::string& text) {
+  const TextFile file(text);
   ClientOptions options;
-  options.target = "unix:" + testing::TempDir() + "/no_server";
-  options.wait_ready_seconds = 0;
-  options.*flag = path;
-  const std::string message(Client::Connect(options).status().message());
-  std::remove(path.c_str());
-  return message;
+  options.api_key_file = file.path();
+  return FindApiKey(options);
+}
+
+TEST(ClientTest, TakesTheFirstKeyOfAFileWithoutItsComment) {
+  EXPECT_EQ(*KeyOfFile("# Ada's\n\n  key  # of 2026\r\nother\n"), "key");
+  EXPECT_THAT(std::string(KeyOfFile("# no key\n").status().message()), HasSubstr("holds no key"));
 }
 
 TEST(ClientTest, RefusesKeysThatCannotBeSentAndDoesNotShowThem) {
   for (const std::string key : {"secret\x01", "secr\xc3\xa9t", "a secret"}) {
-    const std::string message = ConnectError(&ClientOptions::api_key_file, "# the key\n" + key + "\n");
+    const std::string message(KeyOfFile(key).status().message());
 
     EXPECT_THAT(message, HasSubstr("is not printable ASCII"));
     EXPECT_THAT(message, Not(HasSubstr("secr")));
   }
-  EXPECT_THAT(ConnectError(&ClientOptions::api_key_file, "# no key\n"), HasSubstr("holds no key"));
-  EXPECT_THAT(ConnectError(&ClientOptions::api_key_file, "# Ada's\n  key  # of 2026\r\n"), HasSubstr("no server answers"));
 }
 
 TEST(ClientTest, DoesNotFallBackToTheSystemsAuthorities) {
-  EXPECT_THAT(ConnectError(&ClientOptions::tls_ca_file, ""), HasSubstr("holds nothing"));
+  const TextFile empty("");
+  ClientOptions options;
+  options.tls_ca_file = empty.path();
+
+  EXPECT_THAT(std::string(Client::Connect(options).status().message()), HasSubstr("holds nothing"));
 }
 
 TEST(ClientTest, FilesThatAreMissingAreNamedWithTheirFlag) {
   ClientOptions options;
   options.api_key_file = "/nowhere/key";
 
-  EXPECT_EQ(Client::Connect(options).status().message(), "--api-key-file /nowhere/key cannot be opened");
+  EXPECT_EQ(FindApiKey(options).status().message(), "--api-key-file /nowhere/key cannot be opened");
 }
 
 TEST(ClientTest, NoErrorIsOk) { EXPECT_TRUE(FromGrpc(grpc::Status::OK).ok()); }
