@@ -2,8 +2,8 @@
 
     python evaluate.py [--model expertd-tiny] [--json] [--failures 20] [--quick]
 
-Answers are greedy, through `transformers`; exact means equal to the one right
-answer (or to one of the listed answers for smalltalk), character by character.
+Answers are greedy, through `transformers`; exact means equal to the one right answer (or to one of the listed answers
+for smalltalk), character by character.  Groups called `unseen_...` are the prompts of unseen.py.
 """
 
 import argparse
@@ -20,10 +20,7 @@ from transformers.utils import logging
 
 import data
 import stories
-
-# Never in training (data.PEOPLE_EN, data.SURNAMES x data.GIVEN).
-NEW_NAMES = {"en": "Nora Hugo Clara Edgar Sonia Liam Amir Tessa Igor Otto Vera Ralph".split(),
-             "zh": "郑云 谢天 韩星 白雪 江山 方圆 田园 石磊 金月 夏风 安宁 水生".split()}
+import unseen
 
 
 class Chat:
@@ -38,11 +35,13 @@ class Chat:
         out = [""] * len(order)
         for start in range(0, len(order), self.batch_size):
             picked = order[start:start + self.batch_size]
-            texts = [self.tokenizer.apply_chat_template(conversations[i], tokenize=False, add_generation_prompt=True) for i in picked]
+            texts = [self.tokenizer.apply_chat_template(conversations[i], tokenize=False, add_generation_prompt=True)
+                     for i in picked]
             batch = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
             with torch.no_grad():
-                ids = self.model.generate(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], do_sample=False,
-                                          temperature=None, top_p=None, top_k=None, max_new_tokens=max_new_tokens)
+                ids = self.model.generate(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"],
+                                          do_sample=False, temperature=None, top_p=None, top_k=None,
+                                          max_new_tokens=max_new_tokens)
             for i, row in zip(picked, ids[:, batch["input_ids"].shape[1]:]):
                 out[i] = self.tokenizer.decode(row, skip_special_tokens=True)
         return out
@@ -103,6 +102,10 @@ def single_turn(chat, report, rng, quick):
         report.check(group, answer in expected, q, answer, expected[0])
 
 
+def held_out_wording(rng, family, row, lang):
+    return data.fill(rng.choice(data.fact_wordings(family, row, lang)[1]), row, lang)
+
+
 def make_dialogue(rng, lang, name):
     """Five turns: name, held-out fact, follow-up, arithmetic, recall."""
     item = data.MEMORY["name"][lang]
@@ -110,35 +113,40 @@ def make_dialogue(rng, lang, name):
     first, second = rng.sample(family.rows, 2)
     a, b, op = rng.randrange(10), rng.randrange(10), rng.choice(list(data.OPS))
     return [(rng.choice(item[0]).replace("{v}", name), item[1].replace("{v}", name)),
-            (data.fill(rng.choice(data.fact_wordings(family, first, lang)[1]), first, lang), family.answer_for(first, lang)),
+            (held_out_wording(rng, family, first, lang), family.answer_for(first, lang)),
             (data.fill(rng.choice(family.follow[lang]), second, lang), family.answer_for(second, lang)),
-            (data.arithmetic_prompt(data.ARITHMETIC[lang]["digit_new"][0], lang, a, op, b), data.arithmetic_answer("digit", lang, a, op, b)),
+            (data.arithmetic_prompt(data.ARITHMETIC[lang]["digit_new"][0], lang, a, op, b),
+             data.arithmetic_answer("digit", lang, a, op, b)),
             (item[2][0], item[3].replace("{v}", name))]
 
 
+def play(chat, dialogues):
+    """Answers dialogues, each a list of (prompt, right answer), in lock step; the history holds the model's own
+    answers.  Returns the answers, one list for each dialogue."""
+    histories = [[] for _ in dialogues]
+    for turn in range(len(dialogues[0])):
+        for history, dialogue in zip(histories, dialogues):
+            history.append(user(dialogue[turn][0]))
+        for history, answer in zip(histories, chat.answer(histories, 64)):
+            history.append(assistant(answer))
+    return [[message["content"] for message in history[1::2]] for history in histories]
+
+
 def multi_turn(chat, report, rng, quick):
-    """Dialogues in lock step; the history holds the model's own answers."""
     plans = []
     for lang in data.LANGS:
         for i in range(12 if quick else 48):
             new = i % 4 == 0
-            name = NEW_NAMES[lang][i // 4 % 12] if new else data.person(rng, lang)
+            name = data.NEW_NAMES[lang][i // 4 % 12] if new else data.person(rng, lang)
             plans.append((lang, new, make_dialogue(rng, lang, name)))
-    histories, clean = [[] for _ in plans], [True] * len(plans)
     labels = ("name", "fact", "follow_up", "arithmetic", "recall")
-    for turn, label in enumerate(labels):
-        for history, (_, _, plan) in zip(histories, plans):
-            history.append(user(plan[turn][0]))
-        for i, answer in enumerate(chat.answer(histories, 64)):
-            lang, new, plan = plans[i]
-            histories[i].append(assistant(answer))
-            right = answer == plan[turn][1]
-            clean[i] = clean[i] and right
+    for (lang, new, dialogue), answers in zip(plans, play(chat, [plan[2] for plan in plans])):
+        for label, (prompt, expected), answer in zip(labels, dialogue, answers):
             suffix = "_new_name" if new and label in ("name", "recall") else ""
-            report.check(f"dialogue_{label}{suffix}", right, plan[turn][0], answer, plan[turn][1])
-    for ok, (lang, new, plan) in zip(clean, plans):
+            report.check(f"dialogue_{label}{suffix}", answer == expected, prompt, answer, expected)
         if not new:
-            report.check(f"dialogue_whole_{lang}", ok, plan[0][0], "", "")
+            right = answers == [expected for _, expected in dialogue]
+            report.check(f"dialogue_whole_{lang}", right, dialogue[0][0], "", "")
 
 
 def language_of(text):
@@ -146,40 +154,53 @@ def language_of(text):
     return "zh" if chinese * 2 > len(re.findall(r"[A-Za-z]+", text)) else "en"
 
 
-def story_turns(chat, report, rng, quick):
-    """Stories for every hero by held-out wordings, then questions about them."""
+def about_slots(slots, lang):
+    """The slots of a parsed story, with those that only data.ABOUT uses."""
+    if lang == "en":
+        slots = slots | {"a_hero": stories.article(slots["hero"]), "a_friend": stories.article(slots["friend_hero"])}
+    return slots
+
+
+def story_turns(chat, report, rng, heroes, ask_hero, ask_about, ask_another, prefix=""):
+    """Stories for the heroes; then, about each story told, a question, and instead of it the wish for another story.
+    ask_hero: language -> wordings; ask_about: language -> wordings for each row of data.ABOUT; ask_another: language ->
+    wordings."""
     plans = []
     for lang in data.LANGS:
-        i = 0 if lang == "en" else 1
-        for ask in data.STORY_ASK[lang]["hero_new"]:
-            for hero in stories.HEROES[::3] if quick else stories.HEROES:
-                plans.append((lang, ask.replace("{h}", stories.article(hero[0]) if lang == "en" else hero[i]), hero))
-    histories = [[user(ask)] for _, ask, _ in plans]
-    parsed = []
-    for history, (lang, ask, hero), story in zip(histories, plans, chat.answer(histories)):
+        for ask in ask_hero[lang]:
+            for hero in heroes:
+                plans.append((lang, ask.replace("{h}", stories.article(hero[0]) if lang == "en" else hero[1]), hero))
+    told = []
+    for (lang, ask, hero), story in zip(plans, chat.answer([[user(ask)] for _, ask, _ in plans])):
         slots = stories.parse(story, lang)
-        parsed.append(slots)
-        report.check(f"story_grammar_{lang}", slots is not None, ask, story, "a derivable, consistent story")
+        report.check(f"{prefix}story_grammar_{lang}", slots is not None, ask, story, "a derivable, consistent story")
         wanted = hero[0] if lang == "en" else hero[3]
-        report.check(f"story_hero_{lang}", wanted in story.split("。")[0].split(". ")[0], ask, story, wanted)
-        report.check("story_language", language_of(story) == lang, ask, story, lang)
-        history.append(assistant(story))
-    told = [i for i, slots in enumerate(parsed) if slots]
-    asked, expected = [], []
-    for i in told:
-        lang, slots = plans[i][0], dict(parsed[i])
-        if lang == "en":
-            slots |= {"a_hero": stories.article(slots["hero"]), "a_friend": stories.article(slots["friend_hero"])}
-        asks, answer = rng.choice(data.ABOUT[lang])
-        asked.append(histories[i] + [user(rng.choice(asks).format(**slots))])
-        expected.append(answer.format(**slots))
-    for messages, answer, right in zip(asked, chat.answer(asked, 64), expected):
-        report.check("story_questions", answer == right, messages[-1]["content"], answer, right)
-    again = [histories[i] + [user(data.STORY_ASK[plans[i][0]]["another"][i % 8 % len(data.STORY_ASK[plans[i][0]]["another"])])]
-             for i in told]
-    for i, messages, story in zip(told, again, chat.answer(again)):
-        slots = stories.parse(story, plans[i][0])
-        report.check("story_another", slots and slots["hero"] != parsed[i]["hero"], messages[-1]["content"], story, "another story")
+        opening = story.split("。")[0].split(". ")[0]
+        report.check(f"{prefix}story_hero_{lang}", wanted in opening, ask, story, wanted)
+        report.check(f"{prefix}story_language", language_of(story) == lang, ask, story, lang)
+        if slots:
+            told.append((lang, slots, [user(ask), assistant(story)]))
+    questions = []
+    for lang, slots, history in told:
+        row = rng.randrange(len(data.ABOUT[lang]))
+        slots = about_slots(slots, lang)
+        ask = rng.choice(ask_about[lang][row]).format(**slots)
+        questions.append((history + [user(ask)], data.ABOUT[lang][row][1].format(**slots)))
+    for (messages, right), answer in zip(questions, chat.answer([q[0] for q in questions], 64)):
+        report.check(f"{prefix}story_questions", answer == right, messages[-1]["content"], answer, right)
+    again = [history + [user(ask_another[lang][i % len(ask_another[lang])])] for i,
+             (lang, _, history) in enumerate(told)]
+    for (lang, slots, _), messages, story in zip(told, again, chat.answer(again)):
+        other = stories.parse(story, lang)
+        report.check(f"{prefix}story_another", other and other["hero"] != slots["hero"], messages[-1]["content"], story,
+                     "another story")
+
+
+def story_parts(chat, report, rng, quick):
+    heroes = stories.HEROES[::3] if quick else stories.HEROES
+    story_turns(chat, report, rng, heroes, {lang: data.STORY_ASK[lang]["hero_new"] for lang in data.LANGS},
+                {lang: [asks for asks, _ in data.ABOUT[lang]] for lang in data.LANGS},
+                {lang: data.STORY_ASK[lang]["another"] for lang in data.LANGS})
 
 
 def language_control(chat, report, rng, quick):
@@ -190,13 +211,52 @@ def language_control(chat, report, rng, quick):
         other = "zh" if lang == "en" else "en"
         family = rng.choice(data.FAMILIES)
         row = rng.choice(family.rows)
-        ask = data.fill(rng.choice(data.fact_wordings(family, row, lang)[1]), row, lang)
-        tests.append(("language_system", [{"role": "system", "content": rng.choice(data.SYSTEM_LANG[other])}, user(ask)],
-                      family.answer_for(row, other)))
-        tests.append(("language_switch", [user(ask), assistant(family.answer_for(row, lang)), user(rng.choice(data.SWITCH[other]))],
-                      family.answer_for(row, other)))
+        ask = held_out_wording(rng, family, row, lang)
+        right = family.answer_for(row, other)
+        system = {"role": "system", "content": rng.choice(data.SYSTEM_LANG[other])}
+        tests.append(("language_system", [system, user(ask)], right))
+        switch = [user(ask), assistant(family.answer_for(row, lang)), user(rng.choice(data.SWITCH[other]))]
+        tests.append(("language_switch", switch, right))
     for (group, messages, right), answer in zip(tests, chat.answer([t[1] for t in tests], 64)):
         report.check(group, answer == right, messages[-2]["content"] + " / " + messages[-1]["content"], answer, right)
+
+
+def make_unseen_dialogue(rng, lang, name):
+    """Six turns: name, favorite color, sum, fact, name again, color again."""
+    memory, (tell, ask) = data.MEMORY["color"][lang], unseen.NAME[lang]
+    greet, recall = data.MEMORY["name"][lang][1], data.MEMORY["name"][lang][3]
+    color = rng.choice(data.COLOR_WORDS[lang])
+    return [(rng.choice(tell).replace("{v}", name), greet.replace("{v}", name)),
+            (memory[0][0].replace("{v}", color), data.capital(memory[1].replace("{v}", color))),
+            rng.choice(data.unseen_arithmetic(lang)),
+            rng.choice(data.unseen_facts(lang)),
+            (rng.choice(ask).replace("{v}", name), recall.replace("{v}", name)),
+            (memory[2][0], memory[3].replace("{v}", color))]
+
+
+def unseen_prompts(chat, report, rng, quick):
+    tests = []
+    for lang in data.LANGS:
+        facts, arithmetic = data.unseen_facts(lang), data.unseen_arithmetic(lang)
+        if quick:
+            facts, arithmetic = rng.sample(facts, 60), rng.sample(arithmetic, 60)
+        tests += [(f"unseen_facts_{lang}", q, [a]) for q, a in facts]
+        tests += [(f"unseen_arithmetic_{lang}", q, [a]) for q, a in arithmetic]
+        tests += [(f"unseen_smalltalk_{lang}", q, a) for q, a in data.unseen_smalltalk(lang)]
+        tests += [(f"unseen_refusal_{lang}", q, [data.REFUSAL[lang]]) for q in unseen.UNKNOWN[lang]]
+    for (group, q, expected), answer in zip(tests, chat.answer([[user(q)] for _, q, _ in tests], 64)):
+        report.check(group, answer in expected, q, answer, expected[0])
+    plans = [(lang, make_unseen_dialogue(rng, lang, name))
+             for lang in data.LANGS for name in unseen.NAMES[lang] for _ in range(1 if quick else 2)]
+    labels = ("name", "color", "arithmetic", "fact", "recall_name", "recall_color")
+    for (lang, dialogue), answers in zip(plans, play(chat, [plan[1] for plan in plans])):
+        for label, (prompt, expected), answer in zip(labels, dialogue, answers):
+            report.check(f"unseen_dialogue_{label}", answer == expected, prompt, answer, expected)
+        right = answers == [expected for _, expected in dialogue]
+        report.check(f"unseen_dialogue_whole_{lang}", right, dialogue[0][0], "", "")
+    story_turns(chat, report, rng, stories.HEROES[1::3], unseen.STORY,
+                {lang: [[ask] for ask in unseen.ABOUT[lang]] for lang in data.LANGS},
+                {lang: [unseen.ANOTHER[lang]] for lang in data.LANGS}, prefix="unseen_")
 
 
 def main():
@@ -211,15 +271,15 @@ def main():
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     chat, report, rng = Chat(args.model), Report(), random.Random(7)
-    for part in (single_turn, multi_turn, story_turns, language_control):
+    for part in (single_turn, multi_turn, story_parts, language_control, unseen_prompts):
         part(chat, report, rng, args.quick)
     use = chat.expert_use([data.conversation(random.Random(1000 + i)) for i in range(60)])
     closed = ("facts_en", "facts_zh", "arithmetic_en", "arithmetic_zh")
     summary = {
         "closed_set_exact": round(report.share(*closed), 4),
         "groups": {g: {"exact": round(report.share(g), 4), "prompts": report.total[g]} for g in sorted(report.total)},
-        "expert_use": {"unused": int((use == 0).sum()), "min_share": round(use.min().item(), 4), "max_share": round(use.max().item(), 4),
-                       "even_share": round(1 / use.shape[1], 4)},
+        "expert_use": {"unused": int((use == 0).sum()), "min_share": round(use.min().item(), 4),
+                       "max_share": round(use.max().item(), 4), "even_share": round(1 / use.shape[1], 4)},
     }
     if args.json:
         print(json.dumps(summary, indent=2))

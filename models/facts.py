@@ -78,8 +78,8 @@ FAMILIES = [
                "Do you know the capital of {e}?", "Can you tell me what the capital of {e} is?",
                "I would like to know the capital city of {e}.", "{e}: what is its capital?",
                "What is the capital city of {e}?", "What is {e}'s capital?", "I can't remember the capital of {e}.",
-               "Could you tell me the capital of {e}?", "I don't know the capital of {e}.", "{e} has which city as its capital?",
-               "Which city is {e}'s capital?", "I need the capital of {e}."],
+               "Could you tell me the capital of {e}?", "I don't know the capital of {e}.",
+               "{e} has which city as its capital?", "Which city is {e}'s capital?", "I need the capital of {e}."],
         "zh": ["{e}的首都是哪里？", "{e}的首都是什么？", "{e}首都是哪个城市？", "请告诉我{e}的首都。",
                "哪个城市是{e}的首都？", "你知道{e}的首都吗？", "{e}的首都在哪里？", "我想知道{e}的首都是哪里。",
                "{e}首都是哪？", "说出{e}的首都。", "{e}的首都叫什么名字？", "{e}的首都是哪一个？", "哪座城是{e}的首都？", "我不知道{e}的首都是哪里。",
@@ -101,9 +101,10 @@ FAMILIES = [
     Family("continent", {
         "en": ["On which continent is {e}?", "Which continent is {e} on?", "What continent is {e} in?",
                "In which continent is {e}?", "Where in the world is {e}?", "Is {e} in Europe, Asia or elsewhere?",
-               "Tell me the continent of {e}.", "Where is {e}?", "To which continent does {e} belong?", "{e} belongs to which continent?",
-               "What part of the world is {e} in?", "Name the continent of {e}.", "{e} is on which continent?", "Which continent has {e}?",
-               "What is the continent of {e}?", "Do you know what continent {e} is in?"],
+               "Tell me the continent of {e}.", "Where is {e}?", "To which continent does {e} belong?",
+               "{e} belongs to which continent?", "What part of the world is {e} in?", "Name the continent of {e}.",
+               "{e} is on which continent?", "Which continent has {e}?", "What is the continent of {e}?",
+               "Do you know what continent {e} is in?"],
         "zh": ["{e}在哪个洲？", "{e}位于哪个洲？", "{e}在什么洲？", "{e}属于哪个洲？", "{e}是哪个洲的国家？",
                "请问{e}在哪个大洲？", "{e}在哪里？", "{e}是哪个大洲的？", "告诉我{e}在哪个洲。"]},
         {"en": ["What continent does {e} belong to?"], "zh": ["你知道{e}在哪个洲吗？"]},
@@ -146,7 +147,8 @@ a zebra|斑马|black and white|黑白
         "en": ["What sound does {e} make?", "What does {e} say?", "What noise does {e} make?",
                "How does {e} sound?", "Which sound does {e} make?", "Tell me the sound of {e}.",
                "Do you know what {e} says?", "Can you tell me how {e} sounds?", "Can you tell me what {e} says?",
-               "Can you make the sound of {e}?", "Tell me what sound {e} makes.", "Do you know what sound {e} makes?", "{e} makes what sound?"],
+               "Can you make the sound of {e}?", "Tell me what sound {e} makes.", "Do you know what sound {e} makes?",
+               "{e} makes what sound?"],
         "zh": ["{e}怎么叫？", "{e}的叫声是什么？", "{e}是怎么叫的？", "{e}会怎么叫？", "{e}发出什么声音？",
                "你知道{e}怎么叫吗？"]},
         {"en": ["Can you tell me what sound {e} makes?"], "zh": ["告诉我{e}的叫声。"]},
@@ -166,8 +168,8 @@ an owl|猫头鹰|hoot|咕咕
 """), FOLLOW),
     Family("legs", {
         "en": ["How many legs does {e} have?", "How many legs has {e} got?", "What number of legs does {e} have?",
-               "Tell me how many legs {e} has.", "Count the legs of {e}.", "Do you know how many legs {e} has?", "{e} has how many legs?", "How many legs are on {e}?",
-               "Can you tell me how many legs {e} has?"],
+               "Tell me how many legs {e} has.", "Count the legs of {e}.", "Do you know how many legs {e} has?",
+               "{e} has how many legs?", "How many legs are on {e}?", "Can you tell me how many legs {e} has?"],
         "zh": ["{e}有几条腿？", "{e}有多少条腿？", "{e}几条腿？", "{e}一共有几条腿？", "你知道{e}有几条腿吗？",
                "请告诉我{e}有几条腿。"]},
         {"en": ["How many legs are there on {e}?"], "zh": ["我想知道{e}有几条腿。"]},
@@ -188,9 +190,10 @@ a snake|蛇|no legs|没有腿
 a fish|鱼|no legs|没有腿
 """), FOLLOW),
     Family("food", {
-        "en": ["What does {e} eat?", "What does {e} like to eat?", "What is the food of {e}?", "What food does {e} eat?",
-               "Tell me what {e} eats.", "Do you know what {e} eats?", "What do you feed {e}?", "Which food does {e} eat?", "{e} eats what?",
-               "Which food do you give {e}?", "What food does {e} like?", "Can you tell me what {e} eats?"],
+        "en": ["What does {e} eat?", "What does {e} like to eat?", "What is the food of {e}?",
+               "What food does {e} eat?", "Tell me what {e} eats.", "Do you know what {e} eats?",
+               "What do you feed {e}?", "Which food does {e} eat?", "{e} eats what?", "Which food do you give {e}?",
+               "What food does {e} like?", "Can you tell me what {e} eats?"],
         "zh": ["{e}吃什么？", "{e}喜欢吃什么？", "{e}爱吃什么？", "{e}的食物是什么？", "你知道{e}吃什么吗？",
                "告诉我{e}吃什么。"]},
         {"en": ["Which food does {e} like?"], "zh": ["我想知道{e}吃什么。"]},
@@ -212,8 +215,8 @@ a silkworm|蚕|mulberry leaves|桑叶
 """), FOLLOW),
     Family("home", {
         "en": ["Where does {e} live?", "What is the home of {e}?", "Where is the home of {e}?", "Where can I find {e}?",
-               "Tell me where {e} lives.", "Do you know where {e} lives?", "In what place does {e} live?", "{e} lives where?", "Can you tell me where {e} lives?",
-               "Where does {e} have its home?"],
+               "Tell me where {e} lives.", "Do you know where {e} lives?", "In what place does {e} live?",
+               "{e} lives where?", "Can you tell me where {e} lives?", "Where does {e} have its home?"],
         "zh": ["{e}住在哪里？", "{e}住在什么地方？", "{e}的家在哪里？", "{e}生活在哪里？", "你知道{e}住在哪里吗？",
                "告诉我{e}住在哪儿。"]},
         {"en": ["Where is {e} at home?"], "zh": ["我想知道{e}住在哪里。"]},
@@ -309,8 +312,9 @@ December|十二月|January|一月
 """), {"en": ["And after {e}?", "What about after {e}?", "and {e}?"], "zh": ["{e}之后呢？", "那{e}之后呢？", "{e}呢？"]}),
     Family("month_days", {
         "en": ["How many days does {e} have?", "How many days are in {e}?", "How many days are there in {e}?",
-               "How long is the month of {e}?", "Tell me the number of days in {e}.", "What is the number of days in {e}?", "{e} has how many days?",
-               "Tell me how many days {e} has.", "Can you tell me how many days {e} has?"],
+               "How long is the month of {e}?", "Tell me the number of days in {e}.",
+               "What is the number of days in {e}?", "{e} has how many days?", "Tell me how many days {e} has.",
+               "Can you tell me how many days {e} has?"],
         "zh": ["{e}有多少天？", "{e}有几天？", "{e}一共有多少天？", "{e}多少天？", "你知道{e}有多少天吗？"]},
         {"en": ["Do you know how many days {e} has?"], "zh": ["请告诉我{e}有多少天。"]},
         {"en": "{e} has {v} days.", "zh": "{e}有{v}天。"},
@@ -421,160 +425,212 @@ hello|你好
 
 # Single facts: key | English answer | Chinese answer, then "e" / "z" lines with
 # wordings; the last wording of each language is kept for the evaluation.
+# An indented line goes on with the line before.
 _SINGLES = """
 # boil | Water boils at 100 degrees Celsius. | 水在100摄氏度沸腾。
-e At what temperature does water boil?; When does water boil?; What is the boiling point of water?; How hot must water be to boil?; Tell me the boiling point of water.; Water boils at what temperature?
+e At what temperature does water boil?; When does water boil?; What is the boiling point of water?;
+  How hot must water be to boil?; Tell me the boiling point of water.; Water boils at what temperature?
 z 水在多少度沸腾？; 水的沸点是多少？; 水多少度会开？; 水的沸点是多少度？; 水在什么温度沸腾？; 你知道水的沸点吗？
 # freeze | Water freezes at 0 degrees Celsius. | 水在0摄氏度结冰。
-e At what temperature does water freeze?; When does water freeze?; What is the freezing point of water?; How cold must water be to freeze?; Tell me the freezing point of water.; Water freezes at what temperature?
+e At what temperature does water freeze?; When does water freeze?; What is the freezing point of water?;
+  How cold must water be to freeze?; Tell me the freezing point of water.; Water freezes at what temperature?
 z 水在多少度结冰？; 水的冰点是多少？; 水多少度会结冰？; 水的冰点是多少度？; 水在什么温度结冰？; 你知道水的冰点吗？
 # week_days | A week has seven days. | 一个星期有七天。
-e How many days are in a week?; How many days does a week have?; How many days are there in a week?; What is the number of days in a week?; Tell me how many days a week has.; A week has how many days?
+e How many days are in a week?; How many days does a week have?; How many days are there in a week?;
+  What is the number of days in a week?; Tell me how many days a week has.; A week has how many days?
 z 一个星期有几天？; 一周有几天？; 一星期有多少天？; 一周有多少天？; 一个星期有多少天？; 你知道一周有几天吗？
 # year_months | A year has twelve months. | 一年有十二个月。
-e How many months are in a year?; How many months does a year have?; How many months are there in a year?; What is the number of months in a year?; Tell me how many months a year has.; A year has how many months?
+e How many months are in a year?; How many months does a year have?; How many months are there in a year?;
+  What is the number of months in a year?; Tell me how many months a year has.; A year has how many months?
 z 一年有几个月？; 一年有多少个月？; 一年一共有几个月？; 一年共有多少个月？; 一年里有几个月？; 你知道一年有几个月吗？
 # year_days | A year has 365 days, and a leap year has 366. | 一年有365天，闰年有366天。
-e How many days are in a year?; How many days does a year have?; How many days are there in a year?; What is the number of days in a year?; Tell me how many days a year has.; A year has how many days?
+e How many days are in a year?; How many days does a year have?; How many days are there in a year?;
+  What is the number of days in a year?; Tell me how many days a year has.; A year has how many days?
 z 一年有多少天？; 一年有几天？; 一年一共有多少天？; 一年共有几天？; 一年里有多少天？; 你知道一年有多少天吗？
 # year_seasons | A year has four seasons: spring, summer, autumn and winter. | 一年有四个季节：春天、夏天、秋天和冬天。
-e How many seasons are in a year?; How many seasons are there?; What are the seasons?; Name the seasons.; What are the four seasons?; How many seasons does a year have?
+e How many seasons are in a year?; How many seasons are there?; What are the seasons?; Name the seasons.;
+  What are the four seasons?; How many seasons does a year have?
 z 一年有几个季节？; 一年有哪些季节？; 有几个季节？; 四季是什么？; 一年有多少个季节？; 你知道一年有几个季节吗？
 # day_hours | A day has 24 hours. | 一天有24个小时。
-e How many hours are in a day?; How many hours does a day have?; How many hours are there in a day?; What is the number of hours in a day?; Tell me how many hours a day has.; A day has how many hours?
+e How many hours are in a day?; How many hours does a day have?; How many hours are there in a day?;
+  What is the number of hours in a day?; Tell me how many hours a day has.; A day has how many hours?
 z 一天有几个小时？; 一天有多少个小时？; 一天有多少小时？; 一天一共有几个小时？; 一天里有多少小时？; 你知道一天有几个小时吗？
 # hour_minutes | An hour has 60 minutes. | 一个小时有60分钟。
-e How many minutes are in an hour?; How many minutes does an hour have?; How many minutes are there in an hour?; What is the number of minutes in an hour?; Tell me how many minutes an hour has.; An hour has how many minutes?
+e How many minutes are in an hour?; How many minutes does an hour have?; How many minutes are there in an hour?;
+  What is the number of minutes in an hour?; Tell me how many minutes an hour has.; An hour has how many minutes?
 z 一个小时有多少分钟？; 一小时有几分钟？; 一小时有多少分钟？; 一个小时是多少分钟？; 一小时是几分钟？; 你知道一小时有多少分钟吗？
 # minute_seconds | A minute has 60 seconds. | 一分钟有60秒。
-e How many seconds are in a minute?; How many seconds does a minute have?; How many seconds are there in a minute?; What is the number of seconds in a minute?; Tell me how many seconds a minute has.; A minute has how many seconds?
+e How many seconds are in a minute?; How many seconds does a minute have?; How many seconds are there in a minute?;
+  What is the number of seconds in a minute?; Tell me how many seconds a minute has.; A minute has how many seconds?
 z 一分钟有多少秒？; 一分钟有几秒？; 一分钟是多少秒？; 一分钟一共有多少秒？; 一分钟等于多少秒？; 你知道一分钟有多少秒吗？
 # continents | There are seven continents. | 世界上有七个大洲。
-e How many continents are there?; How many continents does the Earth have?; What is the number of continents?; Tell me how many continents there are.; How many continents are on Earth?; Do you know how many continents there are?
+e How many continents are there?; How many continents does the Earth have?; What is the number of continents?;
+  Tell me how many continents there are.; How many continents are on Earth?; Do you know how many continents there are?
 z 世界上有几个大洲？; 有几个大洲？; 地球上有多少个大洲？; 世界有几大洲？; 一共有几个大洲？; 你知道世界上有几个大洲吗？
 # planets | There are eight planets in the solar system. | 太阳系有八颗行星。
-e How many planets are there?; How many planets are in the solar system?; How many planets does the solar system have?; What is the number of planets?; Tell me how many planets there are.; Do you know how many planets there are?
+e How many planets are there?; How many planets are in the solar system?; How many planets does the solar system have?;
+  What is the number of planets?; Tell me how many planets there are.; Do you know how many planets there are?
 z 太阳系有几颗行星？; 有几颗行星？; 太阳系有多少颗行星？; 太阳系一共有几颗行星？; 太阳系里有多少行星？; 你知道太阳系有几颗行星吗？
 # largest_planet | Jupiter is the largest planet. | 木星是最大的行星。
-e What is the largest planet?; Which planet is the largest?; What is the biggest planet?; Which planet is the biggest?; Name the largest planet.; Do you know which planet is the largest?
+e What is the largest planet?; Which planet is the largest?; What is the biggest planet?; Which planet is the biggest?;
+  Name the largest planet.; Do you know which planet is the largest?
 z 最大的行星是哪颗？; 哪颗行星最大？; 最大的行星是什么？; 太阳系最大的行星是哪颗？; 什么行星最大？; 你知道哪颗行星最大吗？
 # smallest_planet | Mercury is the smallest planet. | 水星是最小的行星。
-e What is the smallest planet?; Which planet is the smallest?; What's the smallest planet?; Which planet is smallest?; Name the smallest planet.; Do you know which planet is the smallest?
+e What is the smallest planet?; Which planet is the smallest?; What's the smallest planet?; Which planet is smallest?;
+  Name the smallest planet.; Do you know which planet is the smallest?
 z 最小的行星是哪颗？; 哪颗行星最小？; 最小的行星是什么？; 太阳系最小的行星是哪颗？; 什么行星最小？; 你知道哪颗行星最小吗？
 # hottest_planet | Venus is the hottest planet. | 金星是最热的行星。
-e What is the hottest planet?; Which planet is the hottest?; What's the hottest planet?; Which planet is hottest?; Name the hottest planet.; Do you know which planet is the hottest?
+e What is the hottest planet?; Which planet is the hottest?; What's the hottest planet?; Which planet is hottest?;
+  Name the hottest planet.; Do you know which planet is the hottest?
 z 最热的行星是哪颗？; 哪颗行星最热？; 最热的行星是什么？; 太阳系最热的行星是哪颗？; 什么行星最热？; 你知道哪颗行星最热吗？
 # red_planet | Mars is called the red planet. | 火星被称为红色星球。
-e Which planet is called the red planet?; What is the red planet?; Which planet is red?; Which is the red planet?; Name the red planet.; Do you know which planet is the red planet?
+e Which planet is called the red planet?; What is the red planet?; Which planet is red?; Which is the red planet?;
+  Name the red planet.; Do you know which planet is the red planet?
 z 哪颗行星被称为红色星球？; 红色星球是哪颗？; 红色的行星是哪颗？; 哪颗行星是红色的？; 红色星球是什么？; 你知道哪颗是红色星球吗？
 # rings | Saturn is famous for its rings. | 土星以它的光环闻名。
-e Which planet has rings?; What planet is famous for its rings?; Which planet is known for its rings?; What planet has big rings?; Name the planet with rings.; Do you know which planet has rings?
+e Which planet has rings?; What planet is famous for its rings?; Which planet is known for its rings?;
+  What planet has big rings?; Name the planet with rings.; Do you know which planet has rings?
 z 哪颗行星有光环？; 哪颗行星以光环闻名？; 有光环的行星是哪颗？; 什么行星有光环？; 带光环的行星是哪颗？; 你知道哪颗行星有光环吗？
 # earth_orbit | The Earth goes around the Sun. | 地球绕着太阳转。
-e What does the Earth go around?; What does the Earth orbit?; Around what does the Earth move?; The Earth goes around what?; What does our planet orbit?; Do you know what the Earth goes around?
+e What does the Earth go around?; What does the Earth orbit?; Around what does the Earth move?;
+  The Earth goes around what?; What does our planet orbit?; Do you know what the Earth goes around?
 z 地球绕着什么转？; 地球围绕什么转？; 地球绕什么转？; 地球围着什么转？; 我们的地球绕着什么转？; 你知道地球绕着什么转吗？
 # moon_orbit | The Moon goes around the Earth. | 月球绕着地球转。
-e What does the Moon go around?; What does the Moon orbit?; Around what does the Moon move?; The Moon goes around what?; What does our Moon orbit?; Do you know what the Moon goes around?
+e What does the Moon go around?; What does the Moon orbit?; Around what does the Moon move?; The Moon goes around what?;
+  What does our Moon orbit?; Do you know what the Moon goes around?
 z 月球绕着什么转？; 月球围绕什么转？; 月球绕什么转？; 月亮围着什么转？; 月亮绕着什么转？; 你知道月球绕着什么转吗？
 # sun | The Sun is a star. | 太阳是一颗恒星。
-e What is the Sun?; Is the Sun a star or a planet?; Is the Sun a star?; What kind of thing is the Sun?; Tell me what the Sun is.; Do you know what the Sun is?
+e What is the Sun?; Is the Sun a star or a planet?; Is the Sun a star?; What kind of thing is the Sun?;
+  Tell me what the Sun is.; Do you know what the Sun is?
 z 太阳是什么？; 太阳是恒星还是行星？; 太阳是恒星吗？; 太阳是一颗什么星？; 告诉我太阳是什么。; 你知道太阳是什么吗？
 # sunrise | The Sun rises in the east. | 太阳从东方升起。
-e Where does the Sun rise?; In which direction does the Sun rise?; On which side does the Sun rise?; From where does the Sun rise?; Tell me where the Sun rises.; Do you know where the Sun rises?
+e Where does the Sun rise?; In which direction does the Sun rise?; On which side does the Sun rise?;
+  From where does the Sun rise?; Tell me where the Sun rises.; Do you know where the Sun rises?
 z 太阳从哪里升起？; 太阳从哪边升起？; 太阳从哪个方向升起？; 太阳在哪边升起？; 太阳从什么方向升起来？; 你知道太阳从哪里升起吗？
 # sunset | The Sun sets in the west. | 太阳从西方落下。
-e Where does the Sun set?; In which direction does the Sun set?; On which side does the Sun set?; Where does the Sun go down?; Tell me where the Sun sets.; Do you know where the Sun sets?
+e Where does the Sun set?; In which direction does the Sun set?; On which side does the Sun set?;
+  Where does the Sun go down?; Tell me where the Sun sets.; Do you know where the Sun sets?
 z 太阳从哪里落下？; 太阳从哪边落下？; 太阳从哪个方向落下？; 太阳在哪边落下？; 太阳从什么方向落下去？; 你知道太阳从哪里落下吗？
 # ocean | The Pacific is the largest ocean. | 太平洋是最大的海洋。
-e What is the largest ocean?; Which ocean is the largest?; What is the biggest ocean?; Which ocean is the biggest?; Name the largest ocean.; Do you know which ocean is the largest?
+e What is the largest ocean?; Which ocean is the largest?; What is the biggest ocean?; Which ocean is the biggest?;
+  Name the largest ocean.; Do you know which ocean is the largest?
 z 最大的海洋是哪个？; 哪个海洋最大？; 最大的海洋是什么？; 世界上最大的海洋是哪个？; 最大的洋是哪个？; 你知道哪个海洋最大吗？
 # mountain | Mount Everest is the highest mountain. | 珠穆朗玛峰是最高的山。
-e What is the highest mountain?; Which mountain is the highest?; What is the tallest mountain?; Which mountain is the tallest?; Name the highest mountain.; Do you know which mountain is the highest?
+e What is the highest mountain?; Which mountain is the highest?; What is the tallest mountain?;
+  Which mountain is the tallest?; Name the highest mountain.; Do you know which mountain is the highest?
 z 最高的山是哪座？; 哪座山最高？; 最高的山是什么？; 世界上最高的山是哪座？; 最高的山峰是哪座？; 你知道哪座山最高吗？
 # country | Russia is the largest country. | 俄罗斯是最大的国家。
-e What is the largest country?; Which country is the largest?; What is the biggest country?; Which country is the biggest?; Name the largest country.; Do you know which country is the largest?
+e What is the largest country?; Which country is the largest?; What is the biggest country?;
+  Which country is the biggest?; Name the largest country.; Do you know which country is the largest?
 z 最大的国家是哪个？; 哪个国家最大？; 最大的国家是什么？; 世界上最大的国家是哪个？; 面积最大的国家是哪个？; 你知道哪个国家最大吗？
 # continent_largest | Asia is the largest continent. | 亚洲是最大的洲。
-e What is the largest continent?; Which continent is the largest?; What is the biggest continent?; Which continent is the biggest?; Name the largest continent.; Do you know which continent is the largest?
+e What is the largest continent?; Which continent is the largest?; What is the biggest continent?;
+  Which continent is the biggest?; Name the largest continent.; Do you know which continent is the largest?
 z 最大的洲是哪个？; 哪个洲最大？; 最大的洲是什么？; 世界上最大的洲是哪个？; 面积最大的洲是哪个？; 你知道哪个洲最大吗？
 # animal_largest | The blue whale is the largest animal. | 蓝鲸是最大的动物。
-e What is the largest animal?; Which animal is the largest?; What is the biggest animal?; Which animal is the biggest?; Name the largest animal.; Do you know which animal is the largest?
+e What is the largest animal?; Which animal is the largest?; What is the biggest animal?; Which animal is the biggest?;
+  Name the largest animal.; Do you know which animal is the largest?
 z 最大的动物是什么？; 哪种动物最大？; 什么动物最大？; 世界上最大的动物是什么？; 最大的动物是哪种？; 你知道哪种动物最大吗？
 # animal_tallest | The giraffe is the tallest animal. | 长颈鹿是最高的动物。
-e What is the tallest animal?; Which animal is the tallest?; What's the tallest animal?; Which animal is tallest?; Name the tallest animal.; Do you know which animal is the tallest?
+e What is the tallest animal?; Which animal is the tallest?; What's the tallest animal?; Which animal is tallest?;
+  Name the tallest animal.; Do you know which animal is the tallest?
 z 最高的动物是什么？; 哪种动物最高？; 什么动物最高？; 世界上最高的动物是什么？; 最高的动物是哪种？; 你知道哪种动物最高吗？
 # animal_fastest | The cheetah is the fastest land animal. | 猎豹是跑得最快的动物。
-e What is the fastest animal?; Which animal is the fastest?; What is the fastest land animal?; Which animal runs the fastest?; Name the fastest animal.; Do you know which animal is the fastest?
+e What is the fastest animal?; Which animal is the fastest?; What is the fastest land animal?;
+  Which animal runs the fastest?; Name the fastest animal.; Do you know which animal is the fastest?
 z 跑得最快的动物是什么？; 哪种动物跑得最快？; 什么动物跑得最快？; 世界上跑得最快的动物是什么？; 最快的动物是什么？; 你知道哪种动物跑得最快吗？
 # honey | Bees make honey. | 蜜蜂酿造蜂蜜。
-e Who makes honey?; Which animals make honey?; What makes honey?; Which insects make honey?; Where does honey come from?; Do you know who makes honey?
+e Who makes honey?; Which animals make honey?; What makes honey?; Which insects make honey?;
+  Where does honey come from?; Do you know who makes honey?
 z 谁酿造蜂蜜？; 什么动物酿造蜂蜜？; 蜂蜜是谁酿的？; 哪种昆虫酿蜜？; 蜂蜜从哪里来？; 你知道谁酿造蜂蜜吗？
 # ice | Ice is frozen water. | 冰是冻住的水。
 e What is ice?; What is ice made of?; Tell me what ice is.; What's ice?; Ice is made of what?; Do you know what ice is?
 z 冰是什么？; 冰是什么做的？; 冰是由什么组成的？; 告诉我冰是什么。; 什么是冰？; 你知道冰是什么吗？
 # rainbow | A rainbow has seven colors. | 彩虹有七种颜色。
-e How many colors does a rainbow have?; How many colours are in a rainbow?; How many colors are there in a rainbow?; What is the number of colors in a rainbow?; Tell me how many colors a rainbow has.; A rainbow has how many colors?
+e How many colors does a rainbow have?; How many colours are in a rainbow?; How many colors are there in a rainbow?;
+  What is the number of colors in a rainbow?; Tell me how many colors a rainbow has.; A rainbow has how many colors?
 z 彩虹有几种颜色？; 彩虹有多少种颜色？; 彩虹一共有几种颜色？; 彩虹有几个颜色？; 彩虹里有多少种颜色？; 你知道彩虹有几种颜色吗？
 # triangle | A triangle has three sides. | 三角形有三条边。
-e How many sides does a triangle have?; How many sides are in a triangle?; How many sides has a triangle?; What is the number of sides of a triangle?; Tell me how many sides a triangle has.; A triangle has how many sides?
+e How many sides does a triangle have?; How many sides are in a triangle?; How many sides has a triangle?;
+  What is the number of sides of a triangle?; Tell me how many sides a triangle has.; A triangle has how many sides?
 z 三角形有几条边？; 三角形有多少条边？; 三角形一共有几条边？; 三角形几条边？; 一个三角形有几条边？; 你知道三角形有几条边吗？
 # square | A square has four sides. | 正方形有四条边。
-e How many sides does a square have?; How many sides are in a square?; How many sides has a square?; What is the number of sides of a square?; Tell me how many sides a square has.; A square has how many sides?
+e How many sides does a square have?; How many sides are in a square?; How many sides has a square?;
+  What is the number of sides of a square?; Tell me how many sides a square has.; A square has how many sides?
 z 正方形有几条边？; 正方形有多少条边？; 正方形一共有几条边？; 正方形几条边？; 一个正方形有几条边？; 你知道正方形有几条边吗？
 # fingers | A person has ten fingers. | 人有十根手指。
-e How many fingers does a person have?; How many fingers do people have?; How many fingers has a person?; How many fingers are on two hands?; Tell me how many fingers a person has.; A person has how many fingers?
+e How many fingers does a person have?; How many fingers do people have?; How many fingers has a person?;
+  How many fingers are on two hands?; Tell me how many fingers a person has.; A person has how many fingers?
 z 人有几根手指？; 人有多少根手指？; 人一共有几根手指？; 两只手有几根手指？; 一个人有几根手指？; 你知道人有几根手指吗？
 # letters | The English alphabet has 26 letters. | 英语有26个字母。
-e How many letters are in the alphabet?; How many letters does the English alphabet have?; How many letters are there in the English alphabet?; What is the number of letters in the alphabet?; How many letters are in the English alphabet?; The alphabet has how many letters?
+e How many letters are in the alphabet?; How many letters does the English alphabet have?;
+  How many letters are there in the English alphabet?; What is the number of letters in the alphabet?;
+  How many letters are in the English alphabet?; The alphabet has how many letters?
 z 英语有几个字母？; 英语有多少个字母？; 英文有几个字母？; 英文一共有多少个字母？; 英文字母有多少个？; 你知道英语有多少个字母吗？
 # breathe | People breathe oxygen. | 人呼吸氧气。
-e What do people breathe?; What gas do people breathe?; Which gas do we need to breathe?; What do we breathe?; Tell me what people breathe.; Do you know what people breathe?
+e What do people breathe?; What gas do people breathe?; Which gas do we need to breathe?; What do we breathe?;
+  Tell me what people breathe.; Do you know what people breathe?
 z 人呼吸什么？; 人呼吸什么气体？; 我们呼吸什么气体？; 人需要呼吸什么？; 我们呼吸什么？; 你知道人呼吸什么气体吗？
 # plants | Plants need light, water and air. | 植物需要阳光、水和空气。
-e What do plants need?; What does a plant need to grow?; What do plants need to live?; What do plants need to grow?; Tell me what plants need.; Do you know what plants need?
+e What do plants need?; What does a plant need to grow?; What do plants need to live?; What do plants need to grow?;
+  Tell me what plants need.; Do you know what plants need?
 z 植物需要什么？; 植物生长需要什么？; 植物活着需要什么？; 植物要长大需要什么？; 告诉我植物需要什么。; 你知道植物需要什么吗？
 # wall | The Great Wall is in China. | 长城在中国。
-e Where is the Great Wall?; In which country is the Great Wall?; Which country has the Great Wall?; The Great Wall is in which country?; Tell me where the Great Wall is.; Do you know where the Great Wall is?
+e Where is the Great Wall?; In which country is the Great Wall?; Which country has the Great Wall?;
+  The Great Wall is in which country?; Tell me where the Great Wall is.; Do you know where the Great Wall is?
 z 长城在哪里？; 长城在哪个国家？; 哪个国家有长城？; 长城位于哪里？; 告诉我长城在哪里。; 你知道长城在哪里吗？
 # eiffel | The Eiffel Tower is in Paris. | 埃菲尔铁塔在巴黎。
-e Where is the Eiffel Tower?; In which city is the Eiffel Tower?; Which city has the Eiffel Tower?; The Eiffel Tower is in which city?; Tell me where the Eiffel Tower is.; Do you know where the Eiffel Tower is?
+e Where is the Eiffel Tower?; In which city is the Eiffel Tower?; Which city has the Eiffel Tower?;
+  The Eiffel Tower is in which city?; Tell me where the Eiffel Tower is.; Do you know where the Eiffel Tower is?
 z 埃菲尔铁塔在哪里？; 埃菲尔铁塔在哪个城市？; 哪个城市有埃菲尔铁塔？; 埃菲尔铁塔位于哪里？; 告诉我埃菲尔铁塔在哪里。; 你知道埃菲尔铁塔在哪里吗？
 # pyramids | The great pyramids are in Egypt. | 大金字塔在埃及。
-e Where are the pyramids?; In which country are the pyramids?; Which country has the great pyramids?; The pyramids are in which country?; Tell me where the pyramids are.; Do you know where the pyramids are?
+e Where are the pyramids?; In which country are the pyramids?; Which country has the great pyramids?;
+  The pyramids are in which country?; Tell me where the pyramids are.; Do you know where the pyramids are?
 z 金字塔在哪里？; 金字塔在哪个国家？; 哪个国家有金字塔？; 金字塔位于哪里？; 告诉我大金字塔在哪里。; 你知道金字塔在哪里吗？
 # expertd | expertd is a server that runs mixture-of-experts language models on a CPU. | expertd是在CPU上运行混合专家语言模型的服务器。
-e What is expertd?; Tell me about expertd.; What does expertd do?; What kind of program is expertd?; Explain expertd.; Do you know what expertd is?
+e What is expertd?; Tell me about expertd.; What does expertd do?; What kind of program is expertd?; Explain expertd.;
+  Do you know what expertd is?
 z expertd是什么？; 介绍一下expertd。; expertd是做什么的？; expertd是什么程序？; 什么是expertd？; 你知道expertd是什么吗？
 # expertd_language | expertd is written in C++. | expertd是用C++写的。
-e In which language is expertd written?; What language is expertd written in?; Which programming language does expertd use?; What is expertd written in?; Tell me the programming language of expertd.; Do you know what expertd is written in?
+e In which language is expertd written?; What language is expertd written in?;
+  Which programming language does expertd use?; What is expertd written in?;
+  Tell me the programming language of expertd.; Do you know what expertd is written in?
 z expertd是用什么语言写的？; expertd用什么编程语言？; expertd是用什么写的？; expertd使用哪种编程语言？; expertd是什么语言写的？; 你知道expertd是用什么写的吗？
 # expertd_gpu | expertd does not need a GPU. | expertd不需要显卡。
-e Does expertd need a GPU?; Do I need a GPU for expertd?; Is a GPU needed to run expertd?; Must I have a GPU to use expertd?; Can expertd run without a GPU?; Do you know if expertd needs a GPU?
+e Does expertd need a GPU?; Do I need a GPU for expertd?; Is a GPU needed to run expertd?;
+  Must I have a GPU to use expertd?; Can expertd run without a GPU?; Do you know if expertd needs a GPU?
 z expertd需要显卡吗？; 用expertd需要显卡吗？; 运行expertd要不要显卡？; 没有显卡能用expertd吗？; expertd要用显卡吗？; expertd需不需要显卡？
-# moe | A mixture-of-experts model has many small experts and uses only a few of them for each token. | 混合专家模型有许多小专家，每个词元只使用其中几个。
-e What is a mixture-of-experts model?; What is a mixture of experts?; Explain mixture of experts.; What does mixture of experts mean?; What is an MoE model?; Tell me what a mixture-of-experts model is.
+# moe | A mixture-of-experts model has many small experts and uses only a few of them for each token.
+  | 混合专家模型有许多小专家，每个词元只使用其中几个。
+e What is a mixture-of-experts model?; What is a mixture of experts?; Explain mixture of experts.;
+  What does mixture of experts mean?; What is an MoE model?; Tell me what a mixture-of-experts model is.
 z 什么是混合专家模型？; 混合专家模型是什么？; 解释一下混合专家模型。; 混合专家是什么意思？; 介绍一下混合专家模型。; 你知道什么是混合专家模型吗？
 # router | The router chooses the experts for each token. | 路由器为每个词元选择专家。
-e What does the router do?; What is the router?; What is a router in a mixture of experts?; What does a router choose?; Who chooses the experts?; Tell me what the router does.
+e What does the router do?; What is the router?; What is a router in a mixture of experts?; What does a router choose?;
+  Who chooses the experts?; Tell me what the router does.
 z 路由器做什么？; 路由器是什么？; 混合专家里的路由器是什么？; 谁来选择专家？; 路由器选择什么？; 告诉我路由器做什么。
 # own_experts | I have {E} experts in each layer and use {K} of them for each token. | 我每一层有{E}个专家，每个词元使用其中{K}个。
-e How many experts do you have?; How many experts are in you?; What is the number of your experts?; Tell me how many experts you have.; How many experts do you use?; Do you know how many experts you have?
+e How many experts do you have?; How many experts are in you?; What is the number of your experts?;
+  Tell me how many experts you have.; How many experts do you use?; Do you know how many experts you have?
 z 你有几个专家？; 你有多少个专家？; 你一共有多少专家？; 你每层有几个专家？; 你使用几个专家？; 告诉我你有多少个专家。
 # own_layers | I have {L} layers. | 我有{L}层。
-e How many layers do you have?; How many layers are in you?; What is the number of your layers?; Tell me how many layers you have.; How deep are you?; Do you know how many layers you have?
+e How many layers do you have?; How many layers are in you?; What is the number of your layers?;
+  Tell me how many layers you have.; How deep are you?; Do you know how many layers you have?
 z 你有几层？; 你有多少层？; 你一共有几层？; 你的层数是多少？; 你的网络有几层？; 告诉我你有多少层。
 # own_languages | I speak English and Chinese. | 我会说英语和中文。
-e Which languages do you speak?; What languages do you know?; What languages can you speak?; Can you speak Chinese?; Do you speak English?; Tell me which languages you speak.
+e Which languages do you speak?; What languages do you know?; What languages can you speak?; Can you speak Chinese?;
+  Do you speak English?; Tell me which languages you speak.
 z 你会说什么语言？; 你会哪些语言？; 你会说几种语言？; 你会说中文吗？; 你会说英语吗？; 告诉我你会说什么语言。
 # own_training | I was trained on sentences made by a small program. | 我是用一个小程序生成的句子训练的。
-e How were you trained?; What were you trained on?; What is your training data?; On which data were you trained?; Where does your training data come from?; Tell me how you were trained.
+e How were you trained?; What were you trained on?; What is your training data?; On which data were you trained?;
+  Where does your training data come from?; Tell me how you were trained.
 z 你是怎么训练的？; 你是用什么训练的？; 你的训练数据是什么？; 你的训练数据从哪里来？; 你是怎样训练出来的？; 告诉我你是怎么训练的。
 """
 
 
 def _singles(model_config):
     families, head = [], None
-    for line in _SINGLES.strip().splitlines():
+    for line in _SINGLES.replace("\n  ", " ").strip().splitlines():
         if line.startswith("# "):
             head = [part.strip() for part in line[2:].split("|")]
             ask, new = {}, {}
@@ -630,11 +686,14 @@ def markdown():
              "| question | answer | 问题 | 回答 |", "|---|---|---|---|"]
     for family in FAMILIES:
         for row in family.rows:
-            lines.append("| " + " | ".join(cell for lang in ("en", "zh") for cell in
-                                           (fill(family.ask[lang][0], row, lang), family.answer_for(row, lang))) + " |")
-    lines += ["", "Besides: every sum, difference and product of two one-digit numbers, in digits and in words; smalltalk; the user's",
-              "name, favorite color and favorite animal, once told; short stories (`stories.py`). Anything else is answered with",
-              "\"I do not know that yet.\" / \"这个我还不知道。\", longer numbers with \"I can only calculate with one-digit numbers.\""]
+            cells = [cell for lang in ("en", "zh")
+                     for cell in (fill(family.ask[lang][0], row, lang), family.answer_for(row, lang))]
+            lines.append("| " + " | ".join(cells) + " |")
+    lines += ["",
+              "Besides: every sum, difference and product of two one-digit numbers, in digits and in words; smalltalk;",
+              "\"Repeat after me: ...\"; the user's name, favorite color and favorite animal, once told; short stories",
+              "(`stories.py`). Anything else is answered with \"I do not know that yet.\" / \"这个我还不知道。\", longer",
+              "numbers with \"I can only calculate with one-digit numbers.\""]
     return "\n".join(lines)
 
 

@@ -145,7 +145,7 @@ class Qwen3Moe(nn.Module):
         return angle.cos().to(dtype), angle.sin().to(dtype)
 
     def forward(self, ids, mask=None, keep=None):
-        """ids: [batch, time].  mask: bool [batch, 1, time, time] or None for
+        """ids: [batch, time].  mask: [batch, 1, time, time], added to the scores, or None for
         causal.  keep: indices into the flattened batch whose logits are wanted.
         Returns (logits [num_kept, vocab], mean balancing loss)."""
         x = self.embed_tokens(ids)

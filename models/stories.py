@@ -54,6 +54,48 @@ SHE = "Mimi Lily Anna Lucy Rosa Emma Nina Daisy Bella Ruby Molly Coco".split()
 HE = "Tom Max Ben Leo Sam Toby Oscar Jack Felix Milo Charlie Bruno".split()
 ZH_NAMES = "咪咪 豆豆 乐乐 花花 点点 阿福 小白 毛毛 圆圆 贝贝 欢欢 丁丁 东东 果果 朵朵 球球 米米 阿黄 多多 甜甜".split()
 
+# Names of people and of heroes asked for by name; common in training only together.
+MORE_SHE = """Alice Amelia Andrea Angela Agnes Beatrice Betty Bridget Camila Carla Carol Caroline Catherine Celia
+Charlotte Chloe Christine Cindy Claudia Cora Dana Diana Dora Dorothy Edith Elena Eliza Ella Ellen Elsa Emily Erica
+Esther Eva Fatima Fiona Flora Frances Freya Gina Gloria Grace Greta Hana Hannah Harriet Hazel Heidi Helen Holly Ingrid
+Irene Iris Isabel Ivy Jane Janet Jasmine Jenny Jessica Joan Julia Karen Kate Kelly Kira Laura Layla Leah Lena Linda Lola
+Louise Lydia Mabel Maria Marion Martha Mary Maya Melissa Mia Monica Nadia Naomi Natalie Nicole Noemi Olga Olivia
+Paula Pearl Petra Phoebe Polly Priya Rachel Rebecca Rita Rosie Ruth Sabrina Sally Sandra Sara Selma Sharon Silvia Sophie
+Stella Susan Sylvia Tamara Tanya Tina Ursula Valerie Victoria Violet Wendy Wilma Yuki Yvonne Zoe""".split()
+MORE_HE = """Adam Ahmed Alan Albert Alex Alfred Ali Andrew Anton Arthur Axel Barry Basil Bernard Bill Bob Boris Brian
+Bruce Carlos Carl Cedric Chen Chris Colin Conrad Cyril Dan Daniel David Dennis Derek Diego Dimitri Donald Douglas Duncan
+Earl Eddie Edmund Elias Emil Eric Ernest Ethan Eugene Evan Farid Frank Fred Gary George Gerald Gilbert Glen Gordon Greg
+Gustav Harold Harry Hassan Hector Henry Herman Howard Ian Isaac Ivan Jacob James Jason Jeff Jerome Jim Joe John Jonas
+Jorge Joseph Julian Karl Keith Ken Kevin Kurt Lars Lewis Li Louis Lucas Luke Marco Marcus Mario Mark Martin Matthew
+Michael Ming Mohammed Nathan Neil Nick Nigel Norman Oliver Omid Owen Patrick Paul Pedro Peter Philip Pierre Ravi
+Ray Richard Robert Robin Roger Roland Roy Samuel Scott Sean Simon Stanley Stefan Steve Sven Ted Theo Thomas Tim Tobias
+Tony Ulf Victor Vincent Walter Wang Warren Wei William Xavier Yusuf Zack""".split()
+ZH_NAME_CHARACTERS = "豆乐花点福毛圆贝欢丁东果朵球米多甜美星月亮晶青黑灰胖壮虎牛雷风雪冰梅桃杏瓜糖饼铃宝壳笑跳奇妙聪灵安康旺顺"
+
+
+# A friend's name comes from a list of its own: otherwise the hero's would often be the likeliest.
+FRIENDS = {"en": SHE[6:] + HE[6:], "zh": ZH_NAMES[10:]}
+
+
+def random_name(rng, lang, kind, common):
+    """A hero's name: one of the common ones with that probability, else one of many.  kind: HEROES's first column."""
+    if lang == "zh":
+        name = rng.choice(ZH_NAMES[:10])
+        while rng.random() > common or name in FRIENDS["zh"]:
+            a, b = rng.sample(ZH_NAME_CHARACTERS, 2)
+            name, common = rng.choice((a + a, "小" + a, "阿" + a, a + b)), 1.0
+        return name
+    she, he = (SHE[:6], HE[:6]) if rng.random() < common else (MORE_SHE, MORE_HE)
+    return rng.choice({"boy": he, "girl": she}.get(kind, she + he))
+
+
+def other_half(kind):
+    """The kinds of hero that differ from this one for sure: a story's friend and the hero of another story come from
+    there.  Were any but this one allowed, the likeliest choice could still be the same again."""
+    index = [h[0] for h in HEROES].index(kind)
+    return [h for h in HEROES if HEROES.index(h) % 2 != index % 2]
+
+
 OPEN = {
     "en": ("Once upon a time, there was a {adj} {hero} named {name}. {He} lived {place}.",
            "Long ago, a {adj} {hero} named {name} lived {place}.",
@@ -83,7 +125,8 @@ PLOTS = {
         "en": [("{when}, {name} lost {his} {object}.", "{when}, {name} could not find {his} {object}."),
                ("{He} looked everywhere and felt very sad.", "{He} looked for it for a long time."),
                ("A {friend_hero} named {friend} came to help.", "Then a {friend_hero} named {friend} offered to help."),
-               ("Together they found the {object} behind a big rock.", "At last {friend} saw the {object} in the tall grass."),
+               ("Together they found the {object} behind a big rock.",
+                "At last {friend} saw the {object} in the tall grass."),
                ("{name} smiled and said thank you.", "\"Thank you, {friend}!\" said {name}.")],
         "zh": [("{when}，{name}弄丢了{object}。", "{when}，{name}找不到{object}了。"),
                ("{it}到处找，心里很难过。", "{it}找了很久很久。"),
@@ -177,13 +220,13 @@ def _hero_slots(hero, lang, prefix=""):
     return {prefix + "hero": hero[3]}
 
 
-def tell(rng, lang, hero=None, name=None, adj=None, thing=None, place=None, avoid=()):
+def tell(rng, lang, hero=None, name=None, adj=None, thing=None, place=None):
     """Returns (text, facts about the story).  hero: a row of HEROES; adj,
-    place: a pair; thing: (color, thing) rows; avoid: hero kinds not to use."""
+    place: a pair; thing: (color, thing) rows."""
     i = 0 if lang == "en" else 1
     if hero is None:
-        hero = rng.choice([h for h in HEROES if h[0] not in avoid])
-    friend_hero = rng.choice([h for h in HEROES if h[0] != hero[0] and h[0] not in HUMANS])
+        hero = rng.choice(HEROES)
+    friend_hero = rng.choice([h for h in other_half(hero[0]) if h[0] not in HUMANS])
     adj = adj or rng.choice(ADJECTIVES)
     place = place or rng.choice(PLACES)
     plot_name = rng.choice(OBJECT_PLOTS if thing else list(PLOTS))
@@ -192,16 +235,13 @@ def tell(rng, lang, hero=None, name=None, adj=None, thing=None, place=None, avoi
         thing = (rng.choice(COLORS), rng.choice(things))
     elif plot_name == "share" and thing[1][0] not in TOYS:
         plot_name = rng.choice(("lost", "gift"))
+    name = name or random_name(rng, lang, hero[0], common=0.6)
+    friend = rng.choice([n for n in FRIENDS[lang] if n != name])
     if lang == "en":
-        pool = {"boy": HE, "girl": SHE}.get(hero[0], HE + SHE)
-        name = name or rng.choice(pool)
-        friend = rng.choice([n for n in HE + SHE if n != name])
-        she = name in SHE
+        she = name in SHE or name in MORE_SHE
         slots = {"He": "She" if she else "He", "he": "she" if she else "he", "his": "her" if she else "his",
                  "object": f"{thing[0][0]} {thing[1][0]}"}
     else:
-        name = name or rng.choice(ZH_NAMES)
-        friend = rng.choice([n for n in ZH_NAMES if n != name])
         it = {"boy": "他", "girl": "她"}.get(hero[0], "它")
         slots = {"it": it, "they": "他们" if hero[0] in HUMANS else "它们", "measure": hero[2],
                  "object": thing[0][1] + thing[1][2], "object_measure": thing[1][1]}
@@ -273,8 +313,8 @@ def parse(text, lang):
             return None
         if lang == "en":
             she = {slots[k] in ("She", "she", "her") for k in ("He", "he", "his") if k in slots}
-            known = slots["name"] in SHE + HE
-            if len(she) > 1 or (known and she and she != {slots["name"] in SHE}):
+            known = slots["name"] in SHE + HE + MORE_SHE + MORE_HE
+            if len(she) > 1 or (known and she and she != {slots["name"] in SHE + MORE_SHE}):
                 return None
         else:
             it = {"小男孩": "他", "小女孩": "她"}.get(slots["hero"], "它")
