@@ -44,6 +44,10 @@ absl::Status EngineConfig::Validate() const {
   return absl::OkStatus();
 }
 
+WeightFormat EngineConfig::weight_format() const {
+  return quantization.value_or(weights_dtype == DType::kF32 ? WeightFormat::kF32 : WeightFormat::kBF16);
+}
+
 std::string EngineConfig::ModelName() const {
   if (!served_model_name.empty()) return served_model_name;
   std::filesystem::path path = std::filesystem::path(model_path).lexically_normal();

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "engine/kernels/kernels.h"
 #include "engine/tensor/dtype.h"
+#include "engine/tensor/weight_format.h"
 
 namespace expertd {
 
@@ -15,8 +17,10 @@ struct EngineConfig {
   std::string model_path;
   std::string served_model_name;             // empty: the folder's name
   DType weights_dtype = DType::kBF16;        // --dtype; bf16 or f32 in memory
+  std::optional<WeightFormat> quantization;  // --quantization; kInt8 or kInt4: matrices are converted while loading
+  bool has_dummy_weights = false;            // --load-format dummy: random weights, only config.json is read
   DType kv_cache_dtype = DType::kBF16;       // follows weights_dtype unless set
-  Isa isa_limit = Isa::kAvx512;              // --isa
+  Isa isa_limit = Isa::kAmx;                 // --isa
   int32_t num_threads = 0;                   // --threads; 0: the CPUs of the cpuset and cgroup quota
 
   int32_t max_model_len = 0;                 // 0: the model's max_position_embeddings, at most what the cache holds
@@ -37,6 +41,9 @@ struct EngineConfig {
 
   // InvalidArgument naming the flag, the value and what is allowed.
   absl::Status Validate() const;
+
+  // How matrices are held: quantization, or else weights_dtype.
+  WeightFormat weight_format() const;
 
   // The name that requests give: served_model_name, or the folder's own.
   std::string ModelName() const;

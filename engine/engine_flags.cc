@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <string_view>
 
 #include "engine/base/log.h"
@@ -16,7 +17,13 @@ const std::map<std::string, DType> kDTypes = {
 };
 
 const std::map<std::string, Isa> kIsas = {
-    {"auto", Isa::kAvx512}, {"avx512", Isa::kAvx512}, {"avx2", Isa::kAvx2}, {"scalar", Isa::kScalar}};
+    {"auto", Isa::kAmx},           {"amx", Isa::kAmx},
+    {"avx512_bf16", Isa::kAvx512Bf16}, {"avx512", Isa::kAvx512},
+    {"avx2_vnni", Isa::kAvx2Vnni}, {"avx2", Isa::kAvx2},
+    {"scalar", Isa::kScalar}};
+
+const std::map<std::string, std::optional<WeightFormat>> kQuantizations = {
+    {"none", std::nullopt}, {"int8", WeightFormat::kInt8}, {"int4", WeightFormat::kInt4}};
 
 // `auto` takes what the checkpoint is published in, which is bf16 for every family served here.
 void AddDTypeFlag(CLI::App& command, EngineConfig& config) {
@@ -31,6 +38,31 @@ void AddDTypeFlag(CLI::App& command, EngineConfig& config) {
             config.weights_dtype = config.kv_cache_dtype = it->second;
           },
           "Number format of weights in memory: auto, bf16 or f32 [auto: bf16]");
+}
+
+void AddQuantizationFlag(CLI::App& command, EngineConfig& config) {
+  command.add_option_function<std::string>(
+      "--quantization",
+      [&config](const std::string& name) {
+        const auto it = kQuantizations.find(name);
+        if (it == kQuantizations.end()) {
+          throw FlagError("--quantization", name, "none, int8 or int4");
+        }
+        config.quantization = it->second;
+      },
+      "Quantize matrices while loading: none, int8 (per output) or int4 (groups of 128) [none]");
+}
+
+void AddLoadFormatFlag(CLI::App& command, EngineConfig& config) {
+  command.add_option_function<std::string>(
+      "--load-format",
+      [&config](const std::string& name) {
+        if (name != "auto" && name != "safetensors" && name != "dummy") {
+          throw FlagError("--load-format", name, "auto, safetensors or dummy");
+        }
+        config.has_dummy_weights = name == "dummy";
+      },
+      "auto, safetensors or dummy: random weights for benchmarks, config.json alone is read [auto]");
 }
 
 enum class Foreign { kWarns, kRefuses };
@@ -56,7 +88,6 @@ constexpr ForeignFlag kForeignFlags[] = {
     {"--tensor-parallel-size", Foreign::kRefuses, true, "only one rank is supported; use --threads"},
     {"--pipeline-parallel-size", Foreign::kRefuses, true, "only one rank is supported; use --threads"},
     {"--data-parallel-size", Foreign::kRefuses, true, "run one process per replica"},
-    {"--quantization", Foreign::kRefuses, true, "weights are served as bf16 or f32: use --dtype"},
     {"--enable-lora", Foreign::kRefuses, false, "adapters are not supported"},
     {"--speculative-config", Foreign::kRefuses, true, "speculative decoding is not supported"},
     {"--tokenizer", Foreign::kRefuses, true, "the tokenizer is read from the model folder"},
@@ -96,16 +127,18 @@ void AddModelFlags(CLI::App& command, EngineConfig& config) {
                              CLI::ExitCodes::RequiredError);
   });
   AddDTypeFlag(command, config);
+  AddQuantizationFlag(command, config);
+  AddLoadFormatFlag(command, config);
   command.add_option_function<std::string>(
       "--isa",
       [&config](const std::string& name) {
         const auto it = kIsas.find(name);
         if (it == kIsas.end()) {
-          throw FlagError("--isa", name, "auto, avx512, avx2 or scalar");
+          throw FlagError("--isa", name, "auto, amx, avx512_bf16, avx512, avx2_vnni, avx2 or scalar");
         }
         config.isa_limit = it->second;
       },
-      "Highest instruction set to use: auto, avx512, avx2 or scalar [auto]");
+      "Highest instruction set to use: auto, amx, avx512_bf16, avx512, avx2_vnni, avx2 or scalar [auto]");
   command.add_option("--threads", config.num_threads, "Compute threads; 0 takes the CPUs of the cpuset and quota [0]");
 }
 

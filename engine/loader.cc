@@ -49,7 +49,7 @@ std::vector<int32_t> EosTokenIds(const GenerationDefaults& defaults, const Model
 std::string Fingerprint(const EngineConfig& config, std::string_view isa) {
   XXH3_state_t* state = XXH3_createState();
   XXH3_64bits_reset(state);
-  const std::string settings = StrCat(kVersion, "|", isa, "|", DTypeName(config.weights_dtype), "|",
+  const std::string settings = StrCat(kVersion, "|", isa, "|", WeightFormatName(config.weight_format()), "|",
                                       DTypeName(config.kv_cache_dtype), "|", config.block_size);
   XXH3_64bits_update(state, settings.data(), settings.size());
   std::vector<std::filesystem::path> files;
@@ -103,7 +103,7 @@ EngineInfo MakeInfo(const EngineConfig& config, const LoadedModel& loaded, const
   info.isa = std::string(loaded.kernels->isa);
   info.cpu_model = cpu.model_name;
   info.cpu = cpu;
-  info.weights_dtype = std::string(DTypeName(config.weights_dtype));
+  info.weights_dtype = std::string(WeightFormatName(config.weight_format()));
   info.kv_cache_dtype = std::string(DTypeName(config.kv_cache_dtype));
   info.num_threads = loaded.pool->num_threads();
   info.vocab_size = model.vocab_size;
@@ -128,7 +128,7 @@ EngineInfo MakeInfo(const EngineConfig& config, const LoadedModel& loaded, const
 absl::StatusOr<MemoryPlan> PlanMemory(const EngineConfig& config, const ModelConfig& model, int64_t available_bytes) {
   MemoryPlan plan;
   plan.available_bytes = available_bytes;
-  plan.weight_bytes = WeightBytes(model, config.weights_dtype);
+  plan.weight_bytes = WeightBytes(model, config.weight_format());
   plan.scratch_bytes = config.max_num_batched_tokens * ScratchBytesPerRow(model) +
                        int64_t{4} * config.max_num_seqs * model.vocab_size;
   plan.kv_block_bytes = KvBytesPerToken(model, config.kv_cache_dtype) * config.block_size;
@@ -195,7 +195,8 @@ absl::StatusOr<LoadedModel> LoadModelFolder(const EngineConfig& config) {
   const absl::Time text_end = absl::Now();
 
   LoadOptions options;
-  options.weights_dtype = config.weights_dtype;
+  options.weight_format = config.weight_format();
+  options.is_dummy = config.has_dummy_weights;
   ASSIGN_OR_RETURN(loaded.model, LoadModel(config.model_path, options, *loaded.pool));
   const absl::Time weights_end = absl::Now();
   ASSIGN_OR_RETURN(loaded.kv_cache, KvCache::Create(KvSpecFor(loaded.model->config(), config.block_size,

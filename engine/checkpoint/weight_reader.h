@@ -1,10 +1,11 @@
-// WeightReader: from a WeightSource to what layers hold - packed matrices in the chosen dtype and vectors of floats.
-// Shapes are checked against what the config calls for; source pages are released once packed.
+// WeightReader: what layers are loaded through. A layer says which matrix it wants, as rows of the checkpoint's tensors;
+// the reader hands it over packed in the wanted format, wherever it comes from.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
-#include <span>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,55 +13,72 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/checkpoint/weight_source.h"
+#include "engine/platform/memory.h"
 #include "engine/tensor/dtype.h"
+#include "engine/tensor/weight_format.h"
 #include "engine/tensor/weight_matrix.h"
 
 namespace expertd {
 
-// Rows of a source tensor, row-major, [num_rows, cols of the matrix being built].
-struct SourceRows {
-  const std::byte* data = nullptr;
-  DType dtype = DType::kF32;
+// Rows of one tensor, whose last dimension is the columns and whose others are counted as rows.
+struct TensorRows {
+  std::string tensor;
+  std::vector<int64_t> shape;  // of the whole tensor, as config.json calls for
+  int64_t row_begin = 0;
   int num_rows = 0;
+  int num_zero_rows = 0;  // to follow
+
+  static TensorRows All(std::string tensor, int rows, int cols) { return {std::move(tensor), {rows, cols}, 0, rows}; }
+};
+
+// A matrix as a layer holds it: parts one under the other.
+struct MatrixSpec {
+  std::string name;  // its own, whatever tensors it is made of
+  int cols = 0;
+  std::vector<TensorRows> parts;
+  std::optional<WeightFormat> format;  // the reader's, unless said
 };
 
 // Thread-safe: layers are read in parallel.
 class WeightReader {
  public:
-  // `stored`: kF32 or kBF16. `source` must outlive the reader.
-  WeightReader(const WeightSource& source, DType stored) : source_(source), stored_(stored) {}
+  explicit WeightReader(WeightFormat format) : format_(format) {}
+  virtual ~WeightReader() = default;
 
-  const WeightSource& source() const { return source_; }
-  DType stored() const { return stored_; }
+  // How matrices are held that do not say otherwise.
+  WeightFormat format() const { return format_; }
 
-  // The tensor `name` of shape [num_rows, cols], unpacked. Errors as GetShaped.
-  absl::StatusOr<SourceRows> Rows(std::string_view name, int num_rows, int cols) const;
+  // Whether the checkpoint has a tensor of that name.
+  virtual bool Has(std::string_view tensor) const = 0;
 
-  // The tensor `name` of shape [count, num_rows, cols] as `count` matrices. Errors as GetShaped.
-  absl::StatusOr<std::vector<SourceRows>> StackedRows(std::string_view name, int count, int num_rows, int cols) const;
+  // Errors: NotFound, InvalidArgument (another shape), Unimplemented (element type), ResourceExhausted; all name the
+  // tensor.
+  virtual absl::StatusOr<WeightMatrix> Matrix(const MatrixSpec& spec) = 0;
 
-  // Packs `parts` one under the other. Errors: ResourceExhausted.
-  absl::StatusOr<WeightMatrix> Pack(std::span<const SourceRows> parts, int cols, DType stored);
-  absl::StatusOr<WeightMatrix> Pack(std::span<const SourceRows> parts, int cols) { return Pack(parts, cols, stored_); }
+  // A vector, in fp32. Errors: as Matrix.
+  virtual absl::StatusOr<std::vector<float>> Vector(std::string_view tensor, int size) = 0;
 
-  // Rows and Pack of one tensor.
-  absl::StatusOr<WeightMatrix> Matrix(std::string_view name, int num_rows, int cols, DType stored);
-  absl::StatusOr<WeightMatrix> Matrix(std::string_view name, int num_rows, int cols) {
-    return Matrix(name, num_rows, cols, stored_);
-  }
+  // The tensor [rows, cols] as it is, row by row, in `dtype` (kF32 or kBF16). Errors: as Matrix.
+  virtual absl::StatusOr<AlignedBuffer> Table(std::string_view tensor, int rows, int cols, DType dtype) = 0;
 
-  absl::StatusOr<std::vector<float>> Vector(std::string_view name, int size);
-
-  // Source bytes packed so far.
+  // The bytes to read in all, and those read so far.
+  virtual int64_t total_bytes() const = 0;
   int64_t bytes_read() const { return bytes_read_.load(std::memory_order_relaxed); }
 
-  // Counts `rows` as packed and releases its pages: for callers that pack by themselves.
-  void Done(const SourceRows& rows, int cols);
+ protected:
+  void CountBytes(int64_t size_bytes) { bytes_read_.fetch_add(size_bytes, std::memory_order_relaxed); }
 
  private:
-  const WeightSource& source_;
-  const DType stored_;
+  const WeightFormat format_;
   std::atomic<int64_t> bytes_read_ = 0;
 };
+
+// Reads the tensors of `source`, which must outlive the reader, and packs them; pages of the source are released once
+// packed.
+std::unique_ptr<WeightReader> MakeSourceReader(const WeightSource& source, WeightFormat format);
+
+// Reads nothing: random weights with a mean of zero and a variance that keeps activations at their size, ones for
+// norms and zeros for biases; the same for the same names. For benchmarks of models whose weights are not at hand.
+std::unique_ptr<WeightReader> MakeDummyReader(WeightFormat format);
 
 }  // namespace expertd

@@ -3,8 +3,8 @@
 // every entry and the oracle that all others are tested against.
 //
 // Same bits: each output element is reduced in an order that depends only on its own row and the shape of the weight
-// (sequential FMA over k, lanes along output columns or keys). No entry changes arithmetic with the number of rows, so
-// a row's result is the same alone and in any batch, and for any split of rows, columns or heads over threads.
+// (sequential over k, lanes along output columns or keys). No entry changes arithmetic with the number of rows, so a
+// row's result is the same alone and in any batch, and for any split of rows, columns or heads over threads.
 //
 // Thread-safety: every entry is a pure function of its arguments; concurrent calls on disjoint outputs are safe.
 #pragma once
@@ -14,7 +14,7 @@
 
 #include "engine/platform/cpu.h"
 #include "engine/tensor/dtype.h"
-#include "engine/tensor/weight_matrix.h"
+#include "engine/tensor/panel_layout.h"
 
 namespace expertd {
 
@@ -47,16 +47,55 @@ struct AttentionArgs {
   const int32_t* block_table = nullptr;
 };
 
+// How a product takes the rows of x.
+enum class InputForm { kF32, kBF16, kInt8 };
+
+// Rows whose largest magnitude is below this are quantized to zeros: reciprocals would overflow.
+inline constexpr float kSmallestQuantized = 1e-30f;
+
+// Rows of x in one form.
+struct InputRows {
+  InputForm form = InputForm::kF32;
+
+  // float: [cols], BFloat16: [cols rounded up to 32] or int8_t: [cols rounded up to kGroupInputs] a row; zeros beyond
+  // cols.
+  const void* data = nullptr;
+  int64_t stride = 0;  // elements from row to row
+
+  // kInt8 only: x = scale * code. Of each row: its scale, and the sums of its codes that zero points are taken off with -
+  // first that of all, then that of each group of kGroupInputs.
+  const float* scales = nullptr;
+  const int32_t* sums = nullptr;
+  int64_t sums_stride = 0;
+
+  static InputRows Floats(const float* x, int64_t stride) { return {.data = x, .stride = stride}; }
+};
+
 struct Kernels {
-  std::string_view isa;  // "scalar", "avx2", "avx512"
+  std::string_view isa;  // the name of its Isa
+
+  // The form in which products with bf16 weights take x: kF32 where x is multiplied as it is, kBF16 where instructions
+  // multiply pairs of bf16. f32 weights always take kF32, int8 and int4 weights kInt8.
+  InputForm bf16_input;
 
   // y[r, c] = bias[c] + sum_k x[r, k] * w[c, k], for rows [0, num_rows) and weight rows (output columns)
-  // [column_begin, column_end), both multiples of kPanelColumns except column_end == w.rows(). x: row stride x_stride;
-  // y: row stride y_stride, column c of the weight at y[c]. fp32 accumulation: a chain of fused
-  // multiply-adds that begins with the bias (null: zeros) and goes through k in ascending order, so all tables yield
-  // the same bits. x and y do not overlap.
-  void (*matmul)(const float* x, int64_t x_stride, int num_rows, const WeightMatrix& w, const float* bias,
-                 int column_begin, int column_end, float* y, int64_t y_stride);
+  // [column_begin, column_end), both multiples of kPanelColumns except column_end == w.rows. x: in the form that
+  // InputFormOf names; y: row stride y_stride, column c of the weight at y[c]; bias: null means zeros. x and y do not
+  // overlap.
+  // f32, and bf16 with x in f32: a chain of fused multiply-adds that begins with the bias and goes through k in
+  // ascending order, the same bits from all tables. bf16 with x in bf16: the order of the instruction set, fp32 sums.
+  // int8: y = bias + float(sum of (code - 128) * x code) * (x scale * w scale), the sum in integers; int4: the sums of
+  // groups, as floats, go through a chain of fused multiply-adds with the group scales that begins with zero, before the
+  // same last step. Both have the same bits from all tables.
+  void (*matmul)(const InputRows& x, int num_rows, const PackedWeights& w, const float* bias, int column_begin,
+                 int column_end, float* y, int64_t y_stride);
+
+  // Makes one row of kInt8 input: codes [size rounded up to kGroupInputs], the scale max |x| / 127, sums as InputRows
+  // says. Codes are rounded to nearest even. Rows below kSmallestQuantized are zeros; a row with an infinity or NaN has a scale of NaN.
+  void (*quantize)(const float* x, int size, int8_t* codes, float* scale, int32_t* sums);
+
+  // Makes one row of kBF16 input, rounded to nearest even.
+  void (*round_to_bf16)(const float* x, int size, BFloat16* out);
 
   // y[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i], i in [0, size). May be in place.
   void (*rms_norm)(const float* x, const float* weight, float eps, int size, float* y);
@@ -89,9 +128,21 @@ struct Kernels {
   int64_t (*attention_scratch_floats)(const AttentionArgs& args);
 };
 
-enum class Isa { kScalar, kAvx2, kAvx512 };
+inline InputForm InputFormOf(WeightFormat format, const Kernels& kernels) {
+  if (IsInteger(format)) return InputForm::kInt8;
+  return format == WeightFormat::kBF16 ? kernels.bf16_input : InputForm::kF32;
+}
+
+// Instruction sets, each one including those before it except that avx512 does not need avx2_vnni:
+//   avx2         AVX2, FMA, F16C (2013 on)            avx2_vnni    and AVX-VNNI (Alder Lake, Sierra Forest, Zen 5)
+//   avx512       AVX-512 F, BW, DQ, VL and VNNI       avx512_bf16  and BF16 (Cooper Lake, Zen 4)
+//   amx          and tiles with int8 and bf16 (Sapphire Rapids)
+enum class Isa { kScalar, kAvx2, kAvx2Vnni, kAvx512, kAvx512Bf16, kAmx };
+
+// "scalar", "avx2", "avx2_vnni", ...
+std::string_view IsaName(Isa isa);
 
 // The best table that this CPU runs, at most `limit`. The only place that asks which CPU this is.
-const Kernels& SelectKernels(const CpuFeatures& cpu, Isa limit = Isa::kAvx512);
+const Kernels& SelectKernels(const CpuFeatures& cpu, Isa limit = Isa::kAmx);
 
 }  // namespace expertd

@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "engine/kernels/kernels.h"
 #include "engine/kernels/tables.h"
@@ -12,24 +13,96 @@
 namespace expertd {
 namespace {
 
-float WeightAt(const PackedWeights& w, int row, int k) {
-  const std::byte* panel = w.panels + row / kPanelColumns * w.panel_bytes;
-  const int column = row % kPanelColumns;
-  if (w.dtype == DType::kF32) return reinterpret_cast<const float*>(panel)[int64_t{k} * kPanelColumns + column];
-  const auto* pairs = reinterpret_cast<const BFloat16*>(panel);
-  return ToFloat(pairs[int64_t{k / 2} * 2 * kPanelColumns + 2 * column + k % 2]);
+const std::byte* PanelOf(const PackedWeights& w, int column) {
+  return w.panels + column / kPanelColumns * w.panel_bytes;
 }
 
-void Matmul(const float* x, int64_t x_stride, int num_rows, const WeightMatrix& weight, const float* bias,
-            int column_begin, int column_end, float* y, int64_t y_stride) {
-  const PackedWeights w = weight.packed();
+// Element k of output `column` of a float matrix.
+float WeightAt(const PackedWeights& w, int column, int k) {
+  const std::byte* panel = PanelOf(w, column);
+  const int c = column % kPanelColumns;
+  if (w.format == WeightFormat::kF32) return reinterpret_cast<const float*>(panel)[int64_t{k} * kPanelColumns + c];
+  const auto* pairs = reinterpret_cast<const BFloat16*>(panel);
+  return ToFloat(pairs[int64_t{k / 2} * 2 * kPanelColumns + 2 * c + k % 2]);
+}
+
+float FloatProduct(const float* x, const PackedWeights& w, int column, float bias) {
+  float sum = bias;
+  for (int k = 0; k < w.cols; ++k) sum = std::fma(x[k], WeightAt(w, column, k), sum);
+  return sum;
+}
+
+// The sum of code products of one output, without any scale.
+float Int8Product(const int8_t* codes, const std::byte* panel, int column, int cols) {
+  const auto* const weights = reinterpret_cast<const uint8_t*>(panel + kPanelScaleBytes) + 4 * column;
+  int32_t sum = 0;
+  for (int k = 0; k < cols; ++k) sum += codes[k] * (weights[k / 4 * 4 * kPanelColumns + k % 4] - kInt8ZeroPoint);
+  return static_cast<float>(sum);
+}
+
+// The sum over groups of code products times group scales.
+float Int4Product(const int8_t* codes, const PackedWeights& w, const std::byte* panel, int column) {
+  constexpr int kHalf = kPanelColumns / 2;
+  float total = 0.0f;
+  const auto* group = reinterpret_cast<const uint8_t*>(panel + kPanelScaleBytes);
+  for (int begin = 0; begin < w.cols; begin += kGroupInputs) {
+    const auto* const scales = reinterpret_cast<const uint16_t*>(group + kInt4CodeBytes);
+    const uint8_t* const zero_points = group + kInt4CodeBytes + kInt4ScaleBytes;
+    const int zero_point = w.has_zero_points ? zero_points[column] : kInt4ZeroPoint;
+    int32_t sum = 0;
+    for (int k = 0; k < std::min(kGroupInputs, w.cols - begin); ++k) {
+      const uint8_t pair = group[k / 4 * kInt4StepBytes + column % kHalf * 4 + k % 4];
+      sum += codes[begin + k] * ((column < kHalf ? pair & 15 : pair >> 4) - zero_point);
+    }
+    total = std::fma(static_cast<float>(sum), HalfToFloat(scales[column]), total);
+    group += Int4GroupBytes(w.has_zero_points);
+  }
+  return total;
+}
+
+float IntegerProduct(const InputRows& x, int row, const PackedWeights& w, int column, float bias) {
+  const int8_t* const codes = static_cast<const int8_t*>(x.data) + row * x.stride;
+  const std::byte* const panel = PanelOf(w, column);
+  const int c = column % kPanelColumns;
+  const float sum = w.format == WeightFormat::kInt8 ? Int8Product(codes, panel, c, w.cols)
+                                                    : Int4Product(codes, w, panel, c);
+  return std::fma(sum, x.scales[row] * reinterpret_cast<const float*>(panel)[c], bias);
+}
+
+void Matmul(const InputRows& x, int num_rows, const PackedWeights& w, const float* bias, int column_begin,
+            int column_end, float* y, int64_t y_stride) {
   for (int row = 0; row < num_rows; ++row) {
     for (int column = column_begin; column < column_end; ++column) {
-      float sum = bias == nullptr ? 0.0f : bias[column];
-      for (int k = 0; k < w.cols; ++k) sum = std::fma(x[row * x_stride + k], WeightAt(w, column, k), sum);
-      y[row * y_stride + column] = sum;
+      const float start = bias == nullptr ? 0.0f : bias[column];
+      y[row * y_stride + column] =
+          IsInteger(w.format)
+              ? IntegerProduct(x, row, w, column, start)
+              : FloatProduct(static_cast<const float*>(x.data) + row * x.stride, w, column, start);
     }
   }
+}
+
+void Quantize(const float* x, int size, int8_t* codes, float* scale, int32_t* sums) {
+  const int num_groups = (size + kGroupInputs - 1) / kGroupInputs;
+  float largest = 0.0f;
+  bool is_finite = true;
+  for (int i = 0; i < size; ++i) {
+    is_finite = is_finite && std::isfinite(x[i]);
+    largest = std::max(largest, std::fabs(x[i]));
+  }
+  const bool is_zero = !is_finite || largest < kSmallestQuantized;
+  *scale = !is_finite ? std::numeric_limits<float>::quiet_NaN() : is_zero ? 0.0f : largest / 127.0f;
+  const float inverse = is_zero ? 0.0f : 127.0f / largest;
+  std::fill(sums, sums + 1 + num_groups, 0);
+  for (int i = 0; i < num_groups * kGroupInputs; ++i) {
+    codes[i] = is_zero || i >= size ? int8_t{0} : static_cast<int8_t>(std::nearbyint(x[i] * inverse));
+    sums[0] += codes[i];
+    sums[1 + i / kGroupInputs] += codes[i];
+  }
+}
+
+void RoundToBf16(const float* x, int size, BFloat16* out) {
+  for (int i = 0; i < (size + 31) / 32 * 32; ++i) out[i] = i < size ? ToBFloat16(x[i]) : BFloat16{};
 }
 
 void RmsNorm(const float* x, const float* weight, float eps, int size, float* y) {
@@ -151,7 +224,10 @@ int64_t AttentionScratchFloats(const AttentionArgs& args) { return args.first_po
 const Kernels& ScalarKernels() {
   static constexpr Kernels kTable = {
       .isa = "scalar",
-      .matmul = Matmul,
+      .bf16_input = InputForm::kF32,
+    .matmul = Matmul,
+    .quantize = Quantize,
+    .round_to_bf16 = RoundToBf16,
       .rms_norm = RmsNorm,
       .add = Add,
       .add_scaled = AddScaled,

@@ -8,6 +8,9 @@ namespace expertd {
 
 const Kernels& ScalarKernels();
 const Kernels& Avx2Kernels();
+const Kernels& Avx2VnniKernels();
 const Kernels& Avx512Kernels();
+const Kernels& Avx512Bf16Kernels();
+const Kernels& AmxKernels();
 
 }  // namespace expertd

@@ -2,43 +2,9 @@
 
 #include <cstring>
 
-#include "engine/base/status_macros.h"
 #include "engine/layers/work_split.h"
 
 namespace expertd {
-namespace {
-
-float ElementAt(const SourceRows& rows, int64_t index) {
-  if (rows.dtype == DType::kF32) {
-    float value;
-    std::memcpy(&value, rows.data + index * sizeof(value), sizeof(value));
-    return value;
-  }
-  uint16_t bits;
-  std::memcpy(&bits, rows.data + index * sizeof(bits), sizeof(bits));
-  return rows.dtype == DType::kF16 ? HalfToFloat(bits) : ToFloat(BFloat16{bits});
-}
-
-}  // namespace
-
-absl::StatusOr<Embedding> Embedding::FromTable(const SourceRows& rows, int width, DType stored) {
-  Embedding embedding;
-  embedding.width_ = width;
-  embedding.dtype_ = stored;
-  const int64_t size = int64_t{rows.num_rows} * width;
-  ASSIGN_OR_RETURN(embedding.table_, AlignedBuffer::Allocate(size * DTypeBytes(stored)));
-  if (rows.dtype == stored) {
-    std::memcpy(embedding.table_.data(), rows.data, static_cast<size_t>(size * DTypeBytes(stored)));
-  } else if (stored == DType::kF32) {
-    float* const table = embedding.table_.As<float>().data();
-    for (int64_t i = 0; i < size; ++i) table[i] = ElementAt(rows, i);
-  } else {
-    BFloat16* const table = embedding.table_.As<BFloat16>().data();
-    for (int64_t i = 0; i < size; ++i) table[i] = ToBFloat16(ElementAt(rows, i));
-  }
-  return embedding;
-}
-
 Embedding Embedding::TiedTo(const Linear& head) {
   Embedding embedding;
   embedding.width_ = head.num_inputs();

@@ -3,9 +3,8 @@
 
 #include <cstdint>
 #include <span>
+#include <utility>
 
-#include "absl/status/statusor.h"
-#include "engine/checkpoint/weight_reader.h"
 #include "engine/forward/forward_context.h"
 #include "engine/layers/linear.h"
 #include "engine/platform/memory.h"
@@ -16,9 +15,9 @@ namespace expertd {
 // Immutable; concurrent calls are safe.
 class Embedding {
  public:
-  // A table of `rows.num_rows` rows of `width`, kept row by row in `stored` (kF32 or kBF16).
-  // Errors: ResourceExhausted.
-  static absl::StatusOr<Embedding> FromTable(const SourceRows& rows, int width, DType stored);
+  // A table of rows of `width`, one after the other, in `dtype` (kF32 or kBF16).
+  Embedding(AlignedBuffer table, int width, DType dtype) : table_(std::move(table)), dtype_(dtype), width_(width) {}
+  Embedding() = default;
 
   // Rows of the packed `head`, which must outlive the embedding.
   static Embedding TiedTo(const Linear& head);

@@ -1,7 +1,7 @@
 #include "engine/layers/gate_up.h"
 
 #include <algorithm>
-#include <vector>
+#include <utility>
 
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
@@ -9,40 +9,39 @@
 namespace expertd {
 namespace {
 
-// Appends rows [begin, begin + kPanelColumns) of `source`, and as many rows of `zeros` as are missing.
-void AppendPanel(const SourceRows& source, int begin, int num_inputs, const std::vector<float>& zeros,
-                 std::vector<SourceRows>& parts) {
-  const int num_rows = std::min(kPanelColumns, source.num_rows - begin);
-  parts.push_back({source.data + int64_t{begin} * num_inputs * DTypeBytes(source.dtype), source.dtype, num_rows});
-  if (num_rows == kPanelColumns) return;
-  parts.push_back({reinterpret_cast<const std::byte*>(zeros.data()), DType::kF32, kPanelColumns - num_rows});
+// Rows [begin, begin + kPanelColumns) of `rows`, filled up with zeros.
+TensorRows PanelRows(const TensorRows& rows, int begin) {
+  TensorRows panel = rows;
+  panel.row_begin += begin;
+  panel.num_rows = std::min(kPanelColumns, rows.num_rows - begin);
+  panel.num_zero_rows = kPanelColumns - panel.num_rows;
+  return panel;
 }
 
 }  // namespace
 
-absl::StatusOr<GateUp> GateUp::Pack(const SourceRows& gate, const SourceRows& up, int num_inputs,
+absl::StatusOr<GateUp> GateUp::Load(std::string name, const TensorRows& gate, const TensorRows& up, int num_inputs,
                                     WeightReader& reader) {
   EXPERTD_CHECK(gate.num_rows == up.num_rows && gate.num_rows > 0);
-  const std::vector<float> zeros(static_cast<size_t>(num_inputs) * (kPanelColumns - 1));
-  std::vector<SourceRows> parts;
+  MatrixSpec spec = {.name = std::move(name), .cols = num_inputs};
   for (int begin = 0; begin < gate.num_rows; begin += kPanelColumns) {
-    AppendPanel(gate, begin, num_inputs, zeros, parts);
-    AppendPanel(up, begin, num_inputs, zeros, parts);
+    spec.parts.push_back(PanelRows(gate, begin));
+    spec.parts.push_back(PanelRows(up, begin));
   }
   GateUp gate_up;
-  ASSIGN_OR_RETURN(gate_up.weight_, reader.Pack(parts, num_inputs));
+  ASSIGN_OR_RETURN(gate_up.weight_, reader.Matrix(spec));
   return gate_up;
 }
 
-void GateUp::Apply(const float* x, int64_t x_stride, int num_rows, int block_begin, int block_end, float* scratch,
-                   float* out, int64_t out_stride, const Kernels& kernels) const {
+void GateUp::Apply(const InputRows& x, int num_rows, int block_begin, int block_end, float* scratch, float* out,
+                   int64_t out_stride, const Kernels& kernels) const {
   // Few rows take many columns at a time, which keeps more sums in flight; many rows few, which keeps them in cache.
   constexpr int kProductsAtOnce = 8192;
   const int blocks_at_once = std::max(1, kProductsAtOnce / (2 * kPanelColumns * num_rows));
   for (int begin = block_begin; begin < block_end; begin += blocks_at_once) {
     const int end = std::min(begin + blocks_at_once, block_end);
-    kernels.matmul(x, x_stride, num_rows, weight_, /*bias=*/nullptr, 2 * begin * kPanelColumns, 2 * end * kPanelColumns,
-                   scratch, ScratchStride());
+    kernels.matmul(x, num_rows, weight_.packed(), /*bias=*/nullptr, 2 * begin * kPanelColumns,
+                   2 * end * kPanelColumns, scratch, ScratchStride());
     for (int row = 0; row < num_rows; ++row) {
       for (int block = begin; block < end; ++block) {
         const float* const gate = scratch + row * ScratchStride() + 2 * block * kPanelColumns;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "engine/checkpoint/weight_reader.h"
@@ -14,12 +15,13 @@ namespace expertd {
 // Immutable; concurrent calls on disjoint outputs are safe.
 class GateUp {
  public:
-  // gate, up: [width, num_inputs] each; when width is not a multiple of kPanelColumns, rows of zeros fill both up.
-  // Errors: ResourceExhausted.
-  static absl::StatusOr<GateUp> Pack(const SourceRows& gate, const SourceRows& up, int num_inputs,
+  // gate, up: rows of tensors, [width, num_inputs] each; when width is not a multiple of kPanelColumns, rows of zeros
+  // fill both up. `name`: of the matrix. Errors: as WeightReader.
+  static absl::StatusOr<GateUp> Load(std::string name, const TensorRows& gate, const TensorRows& up, int num_inputs,
                                      WeightReader& reader);
 
   int num_inputs() const { return weight_.cols(); }
+  const WeightMatrix& weight() const { return weight_; }
 
   // The output is cut into blocks of kPanelColumns columns; columns beyond the true width are zero.
   int num_blocks() const { return weight_.num_panels() / 2; }
@@ -30,9 +32,9 @@ class GateUp {
   // Scratch of Apply for `num_rows` rows.
   int64_t ScratchFloats(int num_rows) const { return num_rows * ScratchStride(); }
 
-  // out[r, c] for rows [0, num_rows) and the columns of blocks [block_begin, block_end); column c at out[c], row
-  // strides x_stride and out_stride. scratch: ScratchFloats(num_rows).
-  void Apply(const float* x, int64_t x_stride, int num_rows, int block_begin, int block_end, float* scratch, float* out,
+  // out[r, c] for rows [0, num_rows) and the columns of blocks [block_begin, block_end); column c at out[c], row stride
+  // out_stride. x: as products with weight() take it; scratch: ScratchFloats(num_rows).
+  void Apply(const InputRows& x, int num_rows, int block_begin, int block_end, float* scratch, float* out,
              int64_t out_stride, const Kernels& kernels) const;
 
  private:

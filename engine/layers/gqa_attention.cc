@@ -196,25 +196,27 @@ absl::StatusOr<Linear> LoadQkv(const GqaSpec& spec, int hidden_size, const GqaNa
   const int kv_width = spec.num_kv_heads * spec.head_dim;
   const std::array<std::pair<std::string, int>, 3> sources = {
       {{names.q, query_width}, {names.k, kv_width}, {names.v, kv_width}}};
-  std::vector<SourceRows> parts;
+  MatrixSpec matrix = {.name = names.q + "+kv", .cols = hidden_size};
   std::vector<float> bias;
   for (const auto& [name, width] : sources) {
-    ASSIGN_OR_RETURN(const SourceRows rows, reader.Rows(StrCat(name, ".weight"), width, hidden_size));
-    parts.push_back(rows);
+    matrix.parts.push_back(TensorRows::All(name + ".weight", width, hidden_size));
     if (!spec.has_qkv_bias) continue;
-    ASSIGN_OR_RETURN(const std::vector<float> part_bias, reader.Vector(StrCat(name, ".bias"), width));
+    ASSIGN_OR_RETURN(const std::vector<float> part_bias, reader.Vector(name + ".bias", width));
     bias.insert(bias.end(), part_bias.begin(), part_bias.end());
   }
-  ASSIGN_OR_RETURN(WeightMatrix weight, reader.Pack(parts, hidden_size));
+  ASSIGN_OR_RETURN(WeightMatrix weight, reader.Matrix(matrix));
   return Linear(std::move(weight), std::move(bias));
 }
 
 absl::StatusOr<Linear> LoadOutput(const GqaSpec& spec, int hidden_size, const GqaNames& names, WeightReader& reader) {
+  const int width = spec.num_heads * spec.head_dim;
   ASSIGN_OR_RETURN(WeightMatrix weight,
-                   reader.Matrix(StrCat(names.output, ".weight"), hidden_size, spec.num_heads * spec.head_dim));
+                   reader.Matrix({.name = names.output,
+                                  .cols = width,
+                                  .parts = {TensorRows::All(names.output + ".weight", hidden_size, width)}}));
   std::vector<float> bias;
   if (spec.has_output_bias) {
-    ASSIGN_OR_RETURN(bias, reader.Vector(StrCat(names.output, ".bias"), hidden_size));
+    ASSIGN_OR_RETURN(bias, reader.Vector(names.output + ".bias", hidden_size));
   }
   return Linear(std::move(weight), std::move(bias));
 }

@@ -5,13 +5,15 @@
 
 #include "engine/base/log.h"
 #include "engine/kernels/kernels.h"
+#include "engine/layers/input_rows.h"
 #include "engine/layers/work_split.h"
 
 namespace expertd {
 namespace {
 
 TileGrid GridOver(const WeightMatrix& weight, int num_rows, const ForwardContext& context) {
-  return MakeTileGrid(num_rows, weight.cols(), weight.num_panels(), int64_t{weight.cols()} * kPanelColumns,
+  const int64_t row_bytes = InputRowBytes(InputFormOf(weight.format(), context.kernels), weight.cols());
+  return MakeTileGrid(num_rows, row_bytes, weight.num_panels(), int64_t{weight.cols()} * kPanelColumns,
                       context.pool.num_threads());
 }
 
@@ -35,10 +37,12 @@ void Linear::Forward(const float* x, int64_t x_stride, int num_rows, float* y, i
   if (num_rows == 0) return;
   const TileGrid grid = GridOver(weight_, num_rows, context);
   const float* const bias = bias_.empty() ? nullptr : bias_.data();
+  ScratchArena::Scope scope(context.scratch);
+  const InputRows input = ToInputRows(x, x_stride, num_rows, weight_, context);
   context.pool.ParallelFor(grid.num_tiles(), [&](int index, int) {
     const Tile tile = TileAt(grid, index);
     const Columns columns = ColumnsOf(tile, weight_);
-    context.kernels.matmul(x + tile.row_begin * x_stride, x_stride, tile.num_rows, weight_, bias, columns.begin,
+    context.kernels.matmul(RowsFrom(input, tile.row_begin), tile.num_rows, weight_.packed(), bias, columns.begin,
                            columns.end, y + tile.row_begin * y_stride, y_stride);
   });
 }
@@ -49,12 +53,13 @@ void Linear::AddTo(const float* x, int64_t x_stride, int num_rows, float* residu
   const float* const bias = bias_.empty() ? nullptr : bias_.data();
   const int64_t width = num_outputs();
   ScratchArena::Scope scope(context.scratch);
+  const InputRows input = ToInputRows(x, x_stride, num_rows, weight_, context);
   float* const product = context.scratch.Take<float>(num_rows * width);
   context.pool.ParallelFor(grid.num_tiles(), [&](int index, int) {
     const Tile tile = TileAt(grid, index);
     const Columns columns = ColumnsOf(tile, weight_);
     const int64_t row_end = tile.row_begin + tile.num_rows;
-    context.kernels.matmul(x + tile.row_begin * x_stride, x_stride, tile.num_rows, weight_, bias, columns.begin,
+    context.kernels.matmul(RowsFrom(input, tile.row_begin), tile.num_rows, weight_.packed(), bias, columns.begin,
                            columns.end, product + tile.row_begin * width, width);
     for (int64_t row = tile.row_begin; row < row_end; ++row) {
       const int64_t offset = row * width + columns.begin;

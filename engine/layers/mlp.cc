@@ -4,6 +4,7 @@
 
 #include "engine/base/status_macros.h"
 #include "engine/layers/gate_up.h"
+#include "engine/layers/input_rows.h"
 #include "engine/layers/linear.h"
 #include "engine/layers/work_split.h"
 
@@ -21,16 +22,17 @@ class Mlp : public FeedForward {
     const int num_threads = context.pool.num_threads();
     const int num_inputs = gate_up_.num_inputs();
     const int64_t width = gate_up_.padded_width();
-    const TileGrid grid = MakeTileGrid(num_rows, num_inputs, gate_up_.num_blocks(), gate_up_.block_work(), num_threads);
     ScratchArena::Scope scope(context.scratch);
+    const InputRows input = ToInputRows(x, num_inputs, num_rows, gate_up_.weight(), context);
+    const TileGrid grid = MakeTileGrid(num_rows, InputRowBytes(input.form, num_inputs), gate_up_.num_blocks(),
+                                       gate_up_.block_work(), num_threads);
     const int64_t scratch_floats = gate_up_.ScratchFloats(grid.rows_per_tile);
     float* const scratch = context.scratch.Take<float>(scratch_floats * num_threads);
     float* const activated = context.scratch.Take<float>(num_rows * width);
     context.pool.ParallelFor(grid.num_tiles(), [&](int index, int thread) {
       const Tile tile = TileAt(grid, index);
-      gate_up_.Apply(x + int64_t{tile.row_begin} * num_inputs, num_inputs, tile.num_rows, tile.unit_begin,
-                     tile.unit_end, scratch + thread * scratch_floats, activated + tile.row_begin * width, width,
-                     context.kernels);
+      gate_up_.Apply(RowsFrom(input, tile.row_begin), tile.num_rows, tile.unit_begin, tile.unit_end,
+                     scratch + thread * scratch_floats, activated + tile.row_begin * width, width, context.kernels);
     });
     down_.AddTo(activated, width, num_rows, residual, context);
   }
@@ -45,10 +47,11 @@ class Mlp : public FeedForward {
 absl::StatusOr<std::unique_ptr<FeedForward>> LoadMlp(const DenseSpec& spec, int hidden_size, const MlpNames& names,
                                                      WeightReader& reader) {
   const int width = spec.intermediate_size;
-  ASSIGN_OR_RETURN(const SourceRows gate, reader.Rows(names.gate, width, hidden_size));
-  ASSIGN_OR_RETURN(const SourceRows up, reader.Rows(names.up, width, hidden_size));
-  ASSIGN_OR_RETURN(GateUp gate_up, GateUp::Pack(gate, up, hidden_size, reader));
-  ASSIGN_OR_RETURN(WeightMatrix down, reader.Matrix(names.down, hidden_size, width));
+  ASSIGN_OR_RETURN(GateUp gate_up, GateUp::Load(names.gate + "+up", TensorRows::All(names.gate, width, hidden_size),
+                                                TensorRows::All(names.up, width, hidden_size), hidden_size, reader));
+  ASSIGN_OR_RETURN(WeightMatrix down, reader.Matrix({.name = names.down,
+                                                     .cols = width,
+                                                     .parts = {TensorRows::All(names.down, hidden_size, width)}}));
   return std::make_unique<Mlp>(std::move(gate_up), Linear(std::move(down)));
 }
 

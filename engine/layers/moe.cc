@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <span>
 #include <utility>
 
@@ -10,6 +9,7 @@
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 #include "engine/kernels/kernels.h"
+#include "engine/layers/input_rows.h"
 #include "engine/layers/work_split.h"
 
 namespace expertd {
@@ -52,9 +52,9 @@ Grouping GroupByExpert(const int32_t* experts, int num_rows, int per_token, int 
   return {num_rows, per_token, row_of_slot, slot_of_assignment, expert_begin};
 }
 
-// Cuts the products of all experts into tiles of about equal work. `unit_work`: multiply-adds of one unit of columns
+// Cuts the products of all experts into tiles of about equal work. `row_bytes`: of the input; `unit_work`: multiply-adds of one unit of columns
 // for one row.
-std::span<const ExpertTile> CutExperts(const Grouping& grouping, int num_experts, int num_inputs, int num_units,
+std::span<const ExpertTile> CutExperts(const Grouping& grouping, int num_experts, int64_t row_bytes, int num_units,
                                        int64_t unit_work, int num_threads, ScratchArena& scratch) {
   const int64_t total_work = int64_t{grouping.num_slots()} * num_units * unit_work;
   const int64_t tile_work =
@@ -67,7 +67,7 @@ std::span<const ExpertTile> CutExperts(const Grouping& grouping, int num_experts
     for (int expert = 0; expert < num_experts; ++expert) {
       const int begin = grouping.expert_begin[expert], end = grouping.expert_begin[expert + 1];
       if (begin == end) continue;
-      const int rows_per_tile = TileRows(end - begin, num_inputs);
+      const int rows_per_tile = TileRows(end - begin, row_bytes);
       for (int slot = begin; slot < end; slot += rows_per_tile) {
         const int num_rows = std::min(rows_per_tile, end - slot);
         const int64_t wanted = int64_t{num_rows} * num_units * unit_work / tile_work;
@@ -140,32 +140,32 @@ class Moe : public FeedForward {
   void Activate(const float* x, const Grouping& grouping, float* activated, ForwardContext& context) const {
     const GateUp& any = experts_.front().gate_up;
     const int num_threads = context.pool.num_threads();
+    const InputRows input = ToInputRows(x, hidden_, grouping.num_rows, any.weight(), context);
     const std::span<const ExpertTile> tiles =
-        CutExperts(grouping, num_experts(), hidden_, any.num_blocks(), any.block_work(), num_threads, context.scratch);
+        CutExperts(grouping, num_experts(), InputRowBytes(input.form, hidden_), any.num_blocks(), any.block_work(),
+                   num_threads, context.scratch);
     int most_rows = 0;
     for (const ExpertTile& tile : tiles) most_rows = std::max(most_rows, tile.num_rows);
-    const int64_t gathered_floats = int64_t{most_rows} * hidden_;
+    const GatheredRows gathered = MakeGatheredRows(input, hidden_, most_rows * num_threads, context.scratch);
     const int64_t product_floats = any.ScratchFloats(most_rows);
-    float* const gathered = context.scratch.Take<float>(gathered_floats * num_threads);
     float* const products = context.scratch.Take<float>(product_floats * num_threads);
     const int64_t total_work = int64_t{grouping.num_slots()} * any.num_blocks() * any.block_work();
     ForEachTile(tiles, total_work, context.pool, [&](const ExpertTile& tile, int thread) {
-      const float* const rows = Gather(x, grouping, tile, gathered + thread * gathered_floats);
+      const InputRows rows = Gather(input, grouping, tile, gathered, thread * most_rows);
       experts_[tile.expert].gate_up.Apply(
-          rows, hidden_, tile.num_rows, tile.unit_begin, tile.unit_end, products + thread * product_floats,
+          rows, tile.num_rows, tile.unit_begin, tile.unit_end, products + thread * product_floats,
           activated + int64_t{tile.slot_begin} * padded_width_, padded_width_, context.kernels);
     });
   }
 
   // The rows of a tile, one after another: in place for a single one, otherwise copied. Each tile copies for itself,
   // which costs a few per cent of its product and saves a pass with a barrier.
-  const float* Gather(const float* x, const Grouping& grouping, const ExpertTile& tile, float* gathered) const {
+  static InputRows Gather(const InputRows& input, const Grouping& grouping, const ExpertTile& tile,
+                          const GatheredRows& gathered, int64_t first) {
     const int32_t* const rows = grouping.row_of_slot + tile.slot_begin;
-    if (tile.num_rows == 1) return x + int64_t{rows[0]} * hidden_;
-    for (int64_t i = 0; i < tile.num_rows; ++i) {
-      std::memcpy(gathered + i * hidden_, x + int64_t{rows[i]} * hidden_, sizeof(float) * hidden_);
-    }
-    return gathered;
+    if (tile.num_rows == 1) return RowsFrom(input, rows[0]);
+    for (int i = 0; i < tile.num_rows; ++i) gathered.Copy(input, rows[i], first + i);
+    return RowsFrom(gathered.rows, first);
   }
 
   // residual[row] += sum over i of weights[row, i] * down(activated[slot of (row, i)]).
@@ -179,13 +179,15 @@ class Moe : public FeedForward {
   // outputs[slot] = down(activated[slot]): [num_slots, hidden].
   void Project(const float* activated, const Grouping& grouping, float* outputs, ForwardContext& context) const {
     const WeightMatrix& any = experts_.front().down;
+    const InputRows input = ToInputRows(activated, padded_width_, grouping.num_slots(), any, context);
     const int64_t panel_work = int64_t{any.cols()} * kPanelColumns;
-    const std::span<const ExpertTile> tiles = CutExperts(grouping, num_experts(), any.cols(), any.num_panels(),
-                                                         panel_work, context.pool.num_threads(), context.scratch);
+    const std::span<const ExpertTile> tiles =
+        CutExperts(grouping, num_experts(), InputRowBytes(input.form, any.cols()), any.num_panels(), panel_work,
+                   context.pool.num_threads(), context.scratch);
     const int64_t total_work = int64_t{grouping.num_slots()} * any.num_panels() * panel_work;
     ForEachTile(tiles, total_work, context.pool, [&](const ExpertTile& tile, int) {
-      context.kernels.matmul(activated + int64_t{tile.slot_begin} * padded_width_, padded_width_, tile.num_rows,
-                             experts_[tile.expert].down, /*bias=*/nullptr, tile.unit_begin * kPanelColumns,
+      context.kernels.matmul(RowsFrom(input, tile.slot_begin), tile.num_rows, experts_[tile.expert].down.packed(),
+                             /*bias=*/nullptr, tile.unit_begin * kPanelColumns,
                              std::min(tile.unit_end * kPanelColumns, hidden_),
                              outputs + int64_t{tile.slot_begin} * hidden_, hidden_);
     });
@@ -215,38 +217,29 @@ class Moe : public FeedForward {
   const int padded_width_;
 };
 
-// gate, up and down of one expert in the source.
-struct ExpertSource {
-  SourceRows gate, up, down;
+// gate, up and down of one expert in the checkpoint.
+struct ExpertRows {
+  TensorRows gate, up, down;
 };
 
-absl::StatusOr<std::vector<ExpertSource>> FindStacked(const MoeSpec& spec, int hidden_size, const std::string& prefix,
-                                                      const WeightReader& reader) {
+ExpertRows StackedExpert(const MoeSpec& spec, int hidden_size, const std::string& prefix, int expert) {
   const int width = spec.expert_intermediate_size;
-  ASSIGN_OR_RETURN(const std::vector<SourceRows> gate_up,
-                   reader.StackedRows(StrCat(prefix, ".gate_up_proj"), spec.num_experts, 2 * width, hidden_size));
-  ASSIGN_OR_RETURN(const std::vector<SourceRows> down,
-                   reader.StackedRows(StrCat(prefix, ".down_proj"), spec.num_experts, hidden_size, width));
-  std::vector<ExpertSource> sources(gate_up.size());
-  for (size_t e = 0; e < sources.size(); ++e) {
-    const SourceRows& both = gate_up[e];
-    const int64_t half_bytes = int64_t{width} * hidden_size * DTypeBytes(both.dtype);
-    sources[e] = {{both.data, both.dtype, width}, {both.data + half_bytes, both.dtype, width}, down[e]};
-  }
-  return sources;
+  const TensorRows gate_up = {prefix + ".gate_up_proj", {spec.num_experts, 2 * width, hidden_size}};
+  ExpertRows rows = {gate_up, gate_up, {prefix + ".down_proj", {spec.num_experts, hidden_size, width}}};
+  rows.gate.row_begin = int64_t{expert} * 2 * width;
+  rows.up.row_begin = rows.gate.row_begin + width;
+  rows.gate.num_rows = rows.up.num_rows = width;
+  rows.down.row_begin = int64_t{expert} * hidden_size;
+  rows.down.num_rows = hidden_size;
+  return rows;
 }
 
-absl::StatusOr<std::vector<ExpertSource>> FindSeparate(const MoeSpec& spec, int hidden_size, const std::string& prefix,
-                                                       const WeightReader& reader) {
+ExpertRows SeparateExpert(const MoeSpec& spec, int hidden_size, const std::string& prefix, int expert) {
   const int width = spec.expert_intermediate_size;
-  std::vector<ExpertSource> sources(static_cast<size_t>(spec.num_experts));
-  for (int e = 0; e < spec.num_experts; ++e) {
-    const std::string expert = StrCat(prefix, ".", e);
-    ASSIGN_OR_RETURN(sources[e].gate, reader.Rows(StrCat(expert, ".gate_proj.weight"), width, hidden_size));
-    ASSIGN_OR_RETURN(sources[e].up, reader.Rows(StrCat(expert, ".up_proj.weight"), width, hidden_size));
-    ASSIGN_OR_RETURN(sources[e].down, reader.Rows(StrCat(expert, ".down_proj.weight"), hidden_size, width));
-  }
-  return sources;
+  const std::string name = StrCat(prefix, ".", expert);
+  return {TensorRows::All(name + ".gate_proj.weight", width, hidden_size),
+          TensorRows::All(name + ".up_proj.weight", width, hidden_size),
+          TensorRows::All(name + ".down_proj.weight", hidden_size, width)};
 }
 
 }  // namespace
@@ -259,15 +252,20 @@ std::unique_ptr<FeedForward> MakeMoe(std::unique_ptr<Router> router, std::vector
 absl::StatusOr<std::unique_ptr<FeedForward>> LoadMoe(const MoeSpec& spec, int hidden_size, const MoeNames& names,
                                                      WeightReader& reader) {
   // The router stays in fp32: it is small, and rounding it would send tokens to other experts.
-  ASSIGN_OR_RETURN(WeightMatrix gate, reader.Matrix(names.router, spec.num_experts, hidden_size, DType::kF32));
-  const bool is_stacked = reader.source().Has(StrCat(names.experts, ".gate_up_proj"));
-  ASSIGN_OR_RETURN(const std::vector<ExpertSource> sources,
-                   is_stacked ? FindStacked(spec, hidden_size, names.experts, reader)
-                              : FindSeparate(spec, hidden_size, names.experts, reader));
-  std::vector<Expert> experts(sources.size());
-  for (size_t e = 0; e < sources.size(); ++e) {
-    ASSIGN_OR_RETURN(experts[e].gate_up, GateUp::Pack(sources[e].gate, sources[e].up, hidden_size, reader));
-    ASSIGN_OR_RETURN(experts[e].down, reader.Pack({&sources[e].down, 1}, spec.expert_intermediate_size));
+  ASSIGN_OR_RETURN(WeightMatrix gate,
+                   reader.Matrix({.name = names.router,
+                                  .cols = hidden_size,
+                                  .parts = {TensorRows::All(names.router, spec.num_experts, hidden_size)},
+                                  .format = WeightFormat::kF32}));
+  const bool is_stacked = reader.Has(names.experts + ".gate_up_proj");
+  std::vector<Expert> experts(static_cast<size_t>(spec.num_experts));
+  for (int e = 0; e < spec.num_experts; ++e) {
+    const ExpertRows rows = (is_stacked ? StackedExpert : SeparateExpert)(spec, hidden_size, names.experts, e);
+    const std::string name = StrCat(names.experts, ".", e);
+    ASSIGN_OR_RETURN(experts[e].gate_up, GateUp::Load(name + ".gate+up", rows.gate, rows.up, hidden_size, reader));
+    ASSIGN_OR_RETURN(experts[e].down, reader.Matrix({.name = name + ".down",
+                                                     .cols = spec.expert_intermediate_size,
+                                                     .parts = {rows.down}}));
   }
   return MakeMoe(MakeSoftmaxTopKRouter(spec.router, spec.experts_per_token, std::move(gate)), std::move(experts));
 }

@@ -23,7 +23,8 @@ class SoftmaxTopK : public Router {
 
   void Route(const float* x, int num_rows, float* scratch, int32_t* experts, float* weights,
              const Kernels& kernels) const override {
-    kernels.matmul(x, gate_.cols(), num_rows, gate_, /*bias=*/nullptr, 0, num_experts(), scratch, num_experts());
+    kernels.matmul(InputRows::Floats(x, gate_.cols()), num_rows, gate_.packed(), /*bias=*/nullptr, 0, num_experts(),
+                   scratch, num_experts());
     for (int64_t row = 0; row < num_rows; ++row) {
       float* const probabilities = scratch + row * num_experts();
       kernels.softmax(num_experts(), probabilities);

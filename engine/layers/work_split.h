@@ -43,9 +43,9 @@ void ParallelRows(ThreadPool& pool, int num_rows, int64_t work_per_row, Fn fn) {
   });
 }
 
-// Rows per tile of a product with `cols` inputs.
-inline int TileRows(int num_rows, int cols) {
-  const int64_t fitting = kTileInputBytes / (int64_t{cols} * 4) / kMinTileRows * kMinTileRows;
+// Rows per tile of a product whose input has rows of `row_bytes`.
+inline int TileRows(int num_rows, int64_t row_bytes) {
+  const int64_t fitting = kTileInputBytes / row_bytes / kMinTileRows * kMinTileRows;
   const int64_t limit = std::clamp<int64_t>(fitting, kMinTileRows, kMaxTileRows);
   const int64_t num_tiles = CeilDiv(num_rows, limit);
   return static_cast<int>(CeilDiv(num_rows, num_tiles));
@@ -70,11 +70,11 @@ struct Tile {
   int unit_end = 0;
 };
 
-// `unit_work`: multiply-adds of one unit of columns for one row.
-inline TileGrid MakeTileGrid(int num_rows, int cols, int num_units, int64_t unit_work, int num_threads) {
+// `row_bytes`: of the input; `unit_work`: multiply-adds of one unit of columns for one row.
+inline TileGrid MakeTileGrid(int num_rows, int64_t row_bytes, int num_units, int64_t unit_work, int num_threads) {
   TileGrid grid;
   grid.num_rows = num_rows;
-  grid.rows_per_tile = TileRows(num_rows, cols);
+  grid.rows_per_tile = TileRows(num_rows, row_bytes);
   grid.num_row_tiles = static_cast<int>(CeilDiv(num_rows, grid.rows_per_tile));
   grid.num_units = num_units;
   const int num_parts =

@@ -113,17 +113,18 @@ absl::Status LoadEnds(const ModelConfig& config, const DecoderNames& names, Weig
   const int hidden = config.hidden_size;
   ASSIGN_OR_RETURN(std::vector<float> norm, reader.Vector(names.final_norm, hidden));
   parts.final_norm = RmsNorm(std::move(norm), config.rms_norm_eps);
-  ASSIGN_OR_RETURN(const SourceRows table, reader.Rows(names.embedding, config.vocab_size, hidden));
-  if (config.ties_embeddings) {
-    ASSIGN_OR_RETURN(WeightMatrix head, reader.Pack({&table, 1}, hidden));
-    parts.head = std::make_unique<Linear>(std::move(head));
-    parts.embedding = Embedding::TiedTo(*parts.head);
-    return absl::OkStatus();
+  if (!config.ties_embeddings) {
+    const DType dtype = EmbeddingDType(reader.format());
+    ASSIGN_OR_RETURN(AlignedBuffer table, reader.Table(names.embedding, config.vocab_size, hidden, dtype));
+    parts.embedding = Embedding(std::move(table), hidden, dtype);
   }
-  ASSIGN_OR_RETURN(parts.embedding, Embedding::FromTable(table, hidden, reader.stored()));
-  reader.Done(table, hidden);
-  ASSIGN_OR_RETURN(WeightMatrix head, reader.Matrix(names.head, config.vocab_size, hidden));
+  const std::string& tensor = config.ties_embeddings ? names.embedding : names.head;
+  ASSIGN_OR_RETURN(WeightMatrix head, reader.Matrix({.name = names.head,
+                                                     .cols = hidden,
+                                                     .parts = {TensorRows::All(tensor, config.vocab_size, hidden)},
+                                                     .format = HeadFormat(reader.format())}));
   parts.head = std::make_unique<Linear>(std::move(head));
+  if (config.ties_embeddings) parts.embedding = Embedding::TiedTo(*parts.head);
   return absl::OkStatus();
 }
 
@@ -152,9 +153,8 @@ LayerNames LlamaLayerNames(int layer) {
 }
 
 absl::StatusOr<std::unique_ptr<Model>> LoadDecoderModel(ModelConfig config, const DecoderNames& names,
-                                                        const WeightSource& source, const LoadOptions& options,
+                                                        WeightReader& reader, const LoadOptions& options,
                                                         ThreadPool& pool) {
-  WeightReader reader(source, options.weights_dtype);
   DecoderModel::Parts parts;
   const int num_layers = config.num_layers();
   parts.layers.resize(static_cast<size_t>(num_layers));
@@ -169,7 +169,7 @@ absl::StatusOr<std::unique_ptr<Model>> LoadDecoderModel(ModelConfig config, cons
     });
     if (!options.progress) return;
     const std::lock_guard lock(progress_mutex);
-    options.progress({std::min(reader.bytes_read(), source.TotalBytes()), source.TotalBytes()});
+    options.progress({std::min(reader.bytes_read(), reader.total_bytes()), reader.total_bytes()});
   });
   for (const absl::Status& status : statuses) RETURN_IF_ERROR(status);
   return std::make_unique<DecoderModel>(std::move(config), std::move(parts));

@@ -7,7 +7,6 @@
 
 #include "absl/status/statusor.h"
 #include "engine/checkpoint/weight_reader.h"
-#include "engine/checkpoint/weight_source.h"
 #include "engine/layers/attention.h"
 #include "engine/layers/mlp.h"
 #include "engine/layers/moe.h"
@@ -38,7 +37,7 @@ LayerNames LlamaLayerNames(int layer);
 
 // Reads all weights and puts the model together; layers are read in parallel. Errors: as LoadModel.
 absl::StatusOr<std::unique_ptr<Model>> LoadDecoderModel(ModelConfig config, const DecoderNames& names,
-                                                        const WeightSource& source, const LoadOptions& options,
+                                                        WeightReader& reader, const LoadOptions& options,
                                                         ThreadPool& pool);
 
 }  // namespace expertd

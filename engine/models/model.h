@@ -12,6 +12,7 @@
 #include "engine/kv/kv_cache.h"
 #include "engine/models/model_config.h"
 #include "engine/tensor/dtype.h"
+#include "engine/tensor/weight_format.h"
 
 namespace expertd {
 
@@ -47,7 +48,8 @@ struct LoadProgress {
 };
 
 struct LoadOptions {
-  DType weights_dtype = DType::kBF16;                 // kF32 or kBF16: how matrices are held
+  WeightFormat weight_format = WeightFormat::kBF16;   // how matrices are held
+  bool is_dummy = false;                              // random weights; only config.json is read
   std::function<void(const LoadProgress&)> progress;  // called on the loading thread, after each layer; may be empty
 };
 

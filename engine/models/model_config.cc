@@ -5,6 +5,7 @@
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 #include "engine/models/registry.h"
+#include "engine/tensor/panel_layout.h"
 
 namespace expertd {
 namespace {
@@ -44,6 +45,20 @@ FfnParameters CountFfn(const LayerSpec& layer, int64_t hidden_size) {
   const int64_t expert = 3 * hidden_size * moe.expert_intermediate_size;
   const int64_t router = hidden_size * moe.num_experts;
   return {router + moe.num_experts * expert, router + moe.experts_per_token * expert, router};
+}
+
+// down(silu(gate(x)) * up(x)), gate and up in one matrix of panels that alternate.
+int64_t GatedBytes(WeightFormat format, int hidden_size, int width) {
+  return 2 * PackedBytes(format, width, hidden_size) + PackedBytes(format, hidden_size, width);
+}
+
+int64_t FeedForwardBytes(const LayerSpec& layer, int hidden_size, WeightFormat format) {
+  if (const auto* dense = std::get_if<DenseSpec>(&layer.ffn)) {
+    return GatedBytes(format, hidden_size, dense->intermediate_size);
+  }
+  const MoeSpec& moe = std::get<MoeSpec>(layer.ffn);
+  return PackedBytes(WeightFormat::kF32, moe.num_experts, hidden_size) +
+         moe.num_experts * GatedBytes(format, hidden_size, moe.expert_intermediate_size);
 }
 
 int64_t EmbeddingParameters(const ModelConfig& config) {
@@ -91,10 +106,22 @@ ParameterCount CountParameters(const ModelConfig& config) {
   return count;
 }
 
-int64_t WeightBytes(const ModelConfig& config, DType dtype) {
-  int64_t in_fp32 = VectorParameters(config);
-  for (const LayerSpec& layer : config.layers) in_fp32 += CountFfn(layer, config.hidden_size).router;
-  return (CountParameters(config).total - in_fp32) * DTypeBytes(dtype) + in_fp32 * DTypeBytes(DType::kF32);
+WeightFormat HeadFormat(WeightFormat format) { return IsInteger(format) ? WeightFormat::kInt8 : format; }
+
+DType EmbeddingDType(WeightFormat format) { return format == WeightFormat::kF32 ? DType::kF32 : DType::kBF16; }
+
+int64_t WeightBytes(const ModelConfig& config, WeightFormat format) {
+  const int hidden = config.hidden_size;
+  const GqaSpec& attention = config.attention;
+  const int query_width = attention.num_heads * attention.head_dim;
+  const int kv_width = attention.num_kv_heads * attention.head_dim;
+  const int64_t attention_bytes =
+      PackedBytes(format, query_width + 2 * kv_width, hidden) + PackedBytes(format, hidden, query_width);
+  int64_t total = VectorParameters(config) * int64_t{sizeof(float)} +
+                  PackedBytes(HeadFormat(format), config.vocab_size, hidden);
+  if (!config.ties_embeddings) total += int64_t{config.vocab_size} * hidden * DTypeBytes(EmbeddingDType(format));
+  for (const LayerSpec& layer : config.layers) total += attention_bytes + FeedForwardBytes(layer, hidden, format);
+  return total;
 }
 
 int64_t KvBytesPerToken(const ModelConfig& config, DType dtype) {

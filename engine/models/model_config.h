@@ -12,6 +12,7 @@
 #include "engine/base/json.h"
 #include "engine/layers/layer_specs.h"
 #include "engine/tensor/dtype.h"
+#include "engine/tensor/weight_format.h"
 
 namespace expertd {
 
@@ -54,8 +55,14 @@ struct ParameterCount {
 // Parameters of the model as stored (a tied head counts once).
 ParameterCount CountParameters(const ModelConfig& config);
 
-// Bytes of all parameters when matrices are held in `dtype` (norms and biases in fp32).
-int64_t WeightBytes(const ModelConfig& config, DType dtype);
+// Bytes of all parameters in memory when matrices are held in `format` (routers, norms and biases in fp32, head and
+// embedding as below).
+int64_t WeightBytes(const ModelConfig& config, WeightFormat format);
+
+// How the output head and an embedding table of its own are held beside matrices in `format`. Four bits would show in
+// every token, so the head takes eight; of the table, each step reads only a few rows.
+WeightFormat HeadFormat(WeightFormat format);
+DType EmbeddingDType(WeightFormat format);
 
 // Bytes that one token takes in the KV cache over all layers.
 int64_t KvBytesPerToken(const ModelConfig& config, DType dtype);

@@ -36,11 +36,11 @@ absl::StatusOr<ModelConfig> ReadQwen3Config(const Json& json) {
   return config;
 }
 
-absl::StatusOr<std::unique_ptr<Model>> BuildQwen(ModelConfig config, const WeightSource& source,
+absl::StatusOr<std::unique_ptr<Model>> BuildQwen(ModelConfig config, WeightReader& reader,
                                                  const LoadOptions& options, ThreadPool& pool) {
   DecoderNames names;
   names.layer = LlamaLayerNames;
-  return LoadDecoderModel(std::move(config), names, source, options, pool);
+  return LoadDecoderModel(std::move(config), names, reader, options, pool);
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
-#include "engine/checkpoint/weight_source.h"
+#include "engine/checkpoint/weight_reader.h"
 
 namespace expertd {
 namespace {
@@ -40,18 +40,21 @@ absl::StatusOr<const ModelFamily*> FindFamily(const Json& json) {
 }
 
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& dir, const LoadOptions& options, ThreadPool& pool) {
-  if (options.weights_dtype != DType::kF32 && options.weights_dtype != DType::kBF16) {
-    return absl::InvalidArgumentError(
-        StrCat("weights dtype is ", DTypeName(options.weights_dtype), "; must be f32 or bf16"));
-  }
   std::error_code error;
   if (!std::filesystem::is_directory(dir, error)) return absl::NotFoundError(StrCat(dir, " is not a folder"));
   ASSIGN_OR_RETURN(ModelConfig config, ReadModelConfig(dir));
-  ASSIGN_OR_RETURN(const std::unique_ptr<WeightSource> source, OpenSafetensors(dir));
+  std::unique_ptr<WeightSource> source;
+  std::unique_ptr<WeightReader> reader;
+  if (options.is_dummy) {
+    reader = MakeDummyReader(options.weight_format);
+  } else {
+    ASSIGN_OR_RETURN(source, OpenSafetensors(dir));
+    reader = MakeSourceReader(*source, options.weight_format);
+  }
   const std::string architecture = config.architecture;
   for (const ModelFamily* const family : kFamilies) {
     if (family->architecture != architecture) continue;
-    absl::StatusOr<std::unique_ptr<Model>> model = family->build(std::move(config), *source, options, pool);
+    absl::StatusOr<std::unique_ptr<Model>> model = family->build(std::move(config), *reader, options, pool);
     if (model.ok()) return model;
     return absl::Status(model.status().code(), StrCat(dir, ": ", ToStdView(model.status().message())));
   }

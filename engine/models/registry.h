@@ -12,12 +12,12 @@
 
 namespace expertd {
 
-class WeightSource;
+class WeightReader;
 
 struct ModelFamily {
   std::string_view architecture;  // as config.json's "architectures" has it
   absl::StatusOr<ModelConfig> (*read_config)(const Json& json);
-  absl::StatusOr<std::unique_ptr<Model>> (*build)(ModelConfig config, const WeightSource& source,
+  absl::StatusOr<std::unique_ptr<Model>> (*build)(ModelConfig config, WeightReader& reader,
                                                   const LoadOptions& options, ThreadPool& pool);
 };
 

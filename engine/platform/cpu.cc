@@ -3,6 +3,7 @@
 
 #include <cpuid.h>
 #include <sched.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -195,6 +196,7 @@ CpuFeatures DetectCpu() {
   cpu.avx2 = ymm && Bit(leaf1.ecx, 28) && Bit(leaf7.ebx, 5);
   cpu.fma = ymm && Bit(leaf1.ecx, 12);
   cpu.f16c = ymm && Bit(leaf1.ecx, 29);
+  cpu.avx_vnni = cpu.avx2 && Bit(leaf7_1.eax, 4);
   cpu.avx512 = zmm && Bit(leaf7.ebx, 16) && Bit(leaf7.ebx, 17) && Bit(leaf7.ebx, 30) && Bit(leaf7.ebx, 31);
   cpu.avx512_vnni = cpu.avx512 && Bit(leaf7.ecx, 11);
   cpu.avx512_bf16 = cpu.avx512 && Bit(leaf7_1.eax, 5);
@@ -204,6 +206,12 @@ CpuFeatures DetectCpu() {
   cpu.model_name = ModelName();
   cpu.num_cpus = UsableCpus();
   return cpu;
+}
+
+bool RequestTilePermission() {
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM of asm/prctl.h
+  constexpr long kTileData = 18;               // the state component of XCR0
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 
 int UsableCpus(const std::string& root) {

@@ -13,6 +13,7 @@ struct CpuFeatures {
   bool avx2 = false;
   bool fma = false;
   bool f16c = false;
+  bool avx_vnni = false;
   bool avx512 = false;  // F, BW, VL and DQ together: the set of every server processor with AVX-512
   bool avx512_vnni = false;
   bool avx512_bf16 = false;
@@ -24,6 +25,10 @@ struct CpuFeatures {
 };
 
 CpuFeatures DetectCpu();
+
+// Asks the system to let this process use AMX tiles, which enlarge what it saves for each thread. False where the
+// system refuses or does not know them. Needed once, before the first tile is used; threads inherit it.
+bool RequestTilePermission();
 
 // Processors that this process may keep busy: those in its affinity mask, or fewer where a cgroup (v1 or v2) sets a
 // quota of processor time (rounded up). At least 1. `root` is put before /proc and /sys, for tests.

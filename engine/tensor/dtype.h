@@ -31,4 +31,7 @@ inline BFloat16 ToBFloat16(float value) {
 // IEEE half precision given as its bits.
 float HalfToFloat(uint16_t bits);
 
+// Rounds to nearest even; beyond the largest half, infinity; NaN stays NaN.
+uint16_t FloatToHalf(float value);
+
 }  // namespace expertd

@@ -64,13 +64,16 @@ absl::StatusOr<Json> Describe(const EngineConfig& config) {
                    {"max_positions", model.max_positions()},
                    {"ties_embeddings", model.ties_embeddings}};
   json["parameters"] = {{"total", parameters.total}, {"active_per_token", parameters.active}};
-  json["weight_bytes"] = {{"bf16", WeightBytes(model, DType::kBF16)}, {"f32", WeightBytes(model, DType::kF32)}};
+  for (const WeightFormat format :
+       {WeightFormat::kF32, WeightFormat::kBF16, WeightFormat::kInt8, WeightFormat::kInt4}) {
+    json["weight_bytes"][std::string(WeightFormatName(format))] = WeightBytes(model, format);
+  }
   json["kv_bytes_per_token"] = {{"bf16", KvBytesPerToken(model, DType::kBF16)},
                                 {"f32", KvBytesPerToken(model, DType::kF32)}};
   const MemoryLimits limits = ReadMemoryLimits();
   absl::StatusOr<MemoryPlan> plan = PlanMemory(config, model, limits.Available());
   if (plan.ok()) {
-    json["memory_plan"] = {{"dtype", std::string(DTypeName(config.weights_dtype))},
+    json["memory_plan"] = {{"dtype", std::string(WeightFormatName(config.weight_format()))},
                            {"available_bytes", plan->available_bytes},
                            {"weight_bytes", plan->weight_bytes},
                            {"activation_bytes", plan->scratch_bytes},

@@ -159,7 +159,7 @@ def test_model_and_server_info(server):
 
     assert model.name == info.model == "expertd-tiny"
     assert model.architecture == "Qwen3MoeForCausalLM"
-    assert info.isa in ("scalar", "avx2", "avx512")
+    assert info.isa in ("scalar", "avx2", "avx2_vnni", "avx512", "avx512_bf16", "amx")
     assert info.num_kv_blocks > 0
 
 

@@ -45,15 +45,15 @@ int64_t NumMatrices(bool streamed, int64_t bytes) {
   return streamed ? std::max<int64_t>(1, kStreamedBytes / bytes) : 1;
 }
 
-void BM_Matmul(benchmark::State& state, Isa isa, DType dtype, bool streamed) {
+void BM_Matmul(benchmark::State& state, Isa isa, WeightFormat format, bool streamed) {
   const Kernels& kernels = SelectKernels(DetectCpu(), isa);
   const int rows = static_cast<int>(state.range(0));
   const int outputs = static_cast<int>(state.range(1)), inputs = static_cast<int>(state.range(2));
   const std::vector<float> source = RandomFloats(int64_t{outputs} * inputs);
   std::vector<WeightMatrix> weights;
-  const int64_t bytes = int64_t{outputs} * inputs * DTypeBytes(dtype);
+  const int64_t bytes = PackedBytes(format, outputs, inputs);
   for (int64_t i = 0; i < NumMatrices(streamed, bytes); ++i) {
-    weights.push_back(*WeightMatrix::Pack(source.data(), DType::kF32, outputs, inputs, dtype));
+    weights.push_back(*WeightMatrix::Pack(source.data(), DType::kF32, outputs, inputs, format));
   }
   const std::vector<float> x = RandomFloats(int64_t{rows} * inputs);
   std::vector<float> y(int64_t{rows} * outputs);

@@ -1,7 +1,28 @@
-// The table of one instruction set, from the bodies that were included before.
+// The table of one instruction set: all bodies, compiled for the flags of the including source (engine/CMakeLists.txt),
+// which names itself by EXPERTD_ISA_NAME and sets EXPERTD_TILES where it has AMX. All of it has internal linkage (see vector.h).
+#include "engine/kernels/simd/vector.h"
+// After the operations that they are written in.
+#include "engine/kernels/simd/elementwise.inl"
+#include "engine/kernels/simd/input_rows.inl"
+#include "engine/kernels/simd/float_matmul.inl"
+#include "engine/kernels/simd/dot_matmul.inl"
+#if defined(EXPERTD_TILES)
+#include "engine/kernels/simd/tiles.h"
+#include "engine/kernels/simd/tile_matmul.inl"
+#endif
+#include "engine/kernels/simd/matmul.inl"
+#include "engine/kernels/simd/attention.inl"
+
 constexpr Kernels kTable = {
     .isa = EXPERTD_ISA_NAME,
+#if defined(__AVX512BF16__)
+    .bf16_input = InputForm::kBF16,
+#else
+    .bf16_input = InputForm::kF32,
+#endif
     .matmul = Matmul,
+    .quantize = Quantize,
+    .round_to_bf16 = RoundToBf16,
     .rms_norm = RmsNorm,
     .add = AddInPlace,
     .add_scaled = AddScaled,

@@ -7,6 +7,7 @@
 #pragma once
 
 #define EXPERTD_INLINE inline __attribute__((always_inline))
+#define EXPERTD_INLINE_LAMBDA __attribute__((always_inline))
 
 #if defined(__AVX512F__)
 
@@ -76,6 +77,50 @@ EXPERTD_INLINE Vec Load(const BFloat16* from) {
 EXPERTD_INLINE Vec LoadFirst(const BFloat16* from, int count) {
   return WidenBf16(_mm256_maskz_loadu_epi16(FirstLanes(count), from));
 }
+
+
+// Half precision.
+EXPERTD_INLINE Vec LoadHalf(const uint16_t* from) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+}
+
+// Integers.
+EXPERTD_INLINE BitVec BroadcastInt(int32_t value) { return _mm512_set1_epi32(value); }
+EXPERTD_INLINE Vec ToFloat(BitVec integers) { return _mm512_cvtepi32_ps(integers); }
+EXPERTD_INLINE BitVec ToNearestInt(Vec value) { return _mm512_cvtps_epi32(value); }
+EXPERTD_INLINE BitVec LoadBytes(const uint8_t* from) {
+  return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+}
+EXPERTD_INLINE void StoreBytes(BitVec integers, int8_t* to) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(integers));
+}
+EXPERTD_INLINE void StoreHalves(BitVec integers, uint16_t* to) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(integers));
+}
+EXPERTD_INLINE BitVec AddInt(BitVec a, BitVec b) { return _mm512_add_epi32(a, b); }
+EXPERTD_INLINE BitVec MulInt(BitVec a, BitVec b) { return _mm512_mullo_epi32(a, b); }
+EXPERTD_INLINE BitVec MaxInt(BitVec a, BitVec b) { return _mm512_max_epi32(a, b); }
+EXPERTD_INLINE BitVec And(BitVec a, BitVec b) { return _mm512_and_si512(a, b); }
+EXPERTD_INLINE BitVec ShiftRight(BitVec value, int count) { return _mm512_srli_epi32(value, count); }
+EXPERTD_INLINE BitVec BitsOf(Vec value) { return _mm512_castps_si512(value); }
+EXPERTD_INLINE int32_t SumLanes(BitVec integers) { return _mm512_reduce_add_epi32(integers); }
+EXPERTD_INLINE int32_t MaxLanes(BitVec integers) { return _mm512_reduce_max_epi32(integers); }
+
+// sum + the products of four unsigned bytes of `codes` with four signed bytes of `x`, in each lane.
+// In assembly, here and below, because g++ 12 copies the sums of a tile before each of these intrinsics, and runs out of
+// registers.
+EXPERTD_INLINE BitVec DotBytes(BitVec sum, BitVec codes, BitVec x) {
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(codes), "v"(x));
+  return sum;
+}
+
+#if defined(__AVX512BF16__)
+// sum + the products of two bf16 of `x` with two of `pairs`, in each lane: the odd ones first, fp32 throughout.
+EXPERTD_INLINE Vec DotPairs(Vec sum, BitVec pairs, BitVec x) {
+  __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(pairs), "v"(x));
+  return sum;
+}
+#endif
 
 #else  // AVX2 and FMA
 
@@ -157,6 +202,61 @@ EXPERTD_INLINE Vec LoadFirst(const BFloat16* from, int count) {
   uint16_t bits[kLanes] = {};  // AVX2 has no masked loads of 16-bit elements
   for (int i = 0; i < count; ++i) bits[i] = from[i].bits;
   return WidenBf16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bits)));
+}
+
+// Half precision.
+EXPERTD_INLINE Vec LoadHalf(const uint16_t* from) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+}
+
+// Integers.
+EXPERTD_INLINE BitVec BroadcastInt(int32_t value) { return _mm256_set1_epi32(value); }
+EXPERTD_INLINE Vec ToFloat(BitVec integers) { return _mm256_cvtepi32_ps(integers); }
+EXPERTD_INLINE BitVec ToNearestInt(Vec value) { return _mm256_cvtps_epi32(value); }
+EXPERTD_INLINE BitVec LoadBytes(const uint8_t* from) {
+  return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+}
+// The lower halves of the lanes, side by side.
+EXPERTD_INLINE __m128i PackHalves(BitVec integers) {
+  const __m256i low = _mm256_and_si256(integers, _mm256_set1_epi32(0xffff));
+  return _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
+}
+EXPERTD_INLINE void StoreHalves(BitVec integers, uint16_t* to) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), PackHalves(integers));
+}
+EXPERTD_INLINE void StoreBytes(BitVec integers, int8_t* to) {
+  const __m128i halves = _mm_and_si128(PackHalves(integers), _mm_set1_epi16(0xff));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm_packus_epi16(halves, halves));
+}
+EXPERTD_INLINE BitVec AddInt(BitVec a, BitVec b) { return _mm256_add_epi32(a, b); }
+EXPERTD_INLINE BitVec MulInt(BitVec a, BitVec b) { return _mm256_mullo_epi32(a, b); }
+EXPERTD_INLINE BitVec MaxInt(BitVec a, BitVec b) { return _mm256_max_epi32(a, b); }
+EXPERTD_INLINE BitVec And(BitVec a, BitVec b) { return _mm256_and_si256(a, b); }
+EXPERTD_INLINE BitVec ShiftRight(BitVec value, int count) { return _mm256_srli_epi32(value, count); }
+EXPERTD_INLINE BitVec BitsOf(Vec value) { return _mm256_castps_si256(value); }
+EXPERTD_INLINE int32_t SumLanes(BitVec integers) {
+  __m128i half = _mm_add_epi32(_mm256_castsi256_si128(integers), _mm256_extracti128_si256(integers, 1));
+  half = _mm_add_epi32(half, _mm_unpackhi_epi64(half, half));
+  return _mm_cvtsi128_si32(_mm_add_epi32(half, _mm_shuffle_epi32(half, 1)));
+}
+EXPERTD_INLINE int32_t MaxLanes(BitVec integers) {
+  __m128i half = _mm_max_epi32(_mm256_castsi256_si128(integers), _mm256_extracti128_si256(integers, 1));
+  half = _mm_max_epi32(half, _mm_unpackhi_epi64(half, half));
+  return _mm_cvtsi128_si32(_mm_max_epi32(half, _mm_shuffle_epi32(half, 1)));
+}
+
+// sum + the products of four unsigned bytes of `codes` with four signed bytes of `x`, in each lane.
+EXPERTD_INLINE BitVec DotBytes(BitVec sum, BitVec codes, BitVec x) {
+#if defined(__AVXVNNI__)
+  __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(codes), "x"(x));
+  return sum;
+#else
+  // By 16-bit halves, even bytes and odd ones: the instruction that multiplies bytes saturates.
+  const __m256i even = _mm256_madd_epi16(_mm256_and_si256(codes, _mm256_set1_epi16(0xff)),
+                                         _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8));
+  const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(codes, 8), _mm256_srai_epi16(x, 8));
+  return _mm256_add_epi32(sum, _mm256_add_epi32(even, odd));
+#endif
 }
 
 #endif

@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/kernels/kernels.h"
+#include "engine/tensor/weight_matrix.h"
 
 namespace expertd {
 
@@ -22,8 +23,8 @@ inline std::vector<float> RandomFloats(int64_t count, uint32_t seed, float scale
   return values;
 }
 
-inline WeightMatrix MakeWeights(const std::vector<float>& values, int rows, int cols, DType stored) {
-  auto packed = WeightMatrix::Pack(values.data(), DType::kF32, rows, cols, stored);
+inline WeightMatrix MakeWeights(const std::vector<float>& values, int rows, int cols, WeightFormat format) {
+  auto packed = WeightMatrix::Pack(values.data(), DType::kF32, rows, cols, format);
   EXPECT_TRUE(packed.ok()) << packed.status();
   return *std::move(packed);
 }
@@ -48,22 +49,66 @@ inline int64_t FirstDifference(const std::vector<float>& a, const std::vector<fl
   return a.size() == b.size() ? FirstDifference(a.data(), b.data(), static_cast<int64_t>(a.size())) : 0;
 }
 
+// Rows of floats in the form that products with weights of a format take.
+class Input {
+ public:
+  // x: [num_rows, cols], row stride x_stride. Rows of the form lie further apart than they must.
+  Input(const Kernels& kernels, WeightFormat format, const float* x, int64_t x_stride, int num_rows, int cols) {
+    const InputForm form = InputFormOf(format, kernels);
+    if (form == InputForm::kF32) {
+      rows_ = InputRows::Floats(x, x_stride);
+      return;
+    }
+    const int64_t stride = PaddedInputs(WeightFormat::kInt4, cols) + 64;
+    bytes_.assign(num_rows * stride * 2, 0x55);
+    rows_ = {.form = form, .data = bytes_.data(), .stride = stride};
+    if (form == InputForm::kBF16) {
+      auto* const values = reinterpret_cast<BFloat16*>(bytes_.data());
+      for (int row = 0; row < num_rows; ++row) {
+        kernels.round_to_bf16(x + row * x_stride, cols, values + row * stride);
+      }
+      return;
+    }
+    scales_.resize(num_rows);
+    const int64_t sums_stride = 1 + (cols + kGroupInputs - 1) / kGroupInputs;
+    sums_.resize(num_rows * sums_stride);
+    for (int row = 0; row < num_rows; ++row) {
+      kernels.quantize(x + row * x_stride, cols, reinterpret_cast<int8_t*>(bytes_.data()) + row * stride, &scales_[row],
+                       sums_.data() + row * sums_stride);
+    }
+    rows_.scales = scales_.data();
+    rows_.sums = sums_.data();
+    rows_.sums_stride = sums_stride;
+  }
+
+  const InputRows& rows() const { return rows_; }
+
+ private:
+  std::vector<uint8_t> bytes_;
+  std::vector<float> scales_;
+  std::vector<int32_t> sums_;
+  InputRows rows_;
+};
+
+// The AMX table with its tiles in memory; needs AVX-512 with BF16.
+const Kernels& EmulatedAmxKernels();
+
 // Runs each test for every table beyond the reference; skipped, and said so, where the CPU lacks the instruction set.
+// Where only AMX is missing, its table runs with emulated tiles.
 class KernelsTest : public testing::TestWithParam<Isa> {
  protected:
   void SetUp() override {
-    const Kernels& selected = SelectKernels(DetectCpu(), GetParam());
-    const std::string wanted = IsaName(GetParam());
-    if (selected.isa != wanted) GTEST_SKIP() << "this CPU does not run " << wanted;
+    const CpuFeatures cpu = DetectCpu();
+    const Kernels& selected = SelectKernels(cpu, GetParam());
+    if (GetParam() == Isa::kAmx && selected.isa == IsaName(Isa::kAvx512Bf16)) {
+      kernels_ = &EmulatedAmxKernels();
+      return;
+    }
+    if (selected.isa != IsaName(GetParam())) GTEST_SKIP() << "this CPU does not run " << IsaName(GetParam());
     kernels_ = &selected;
   }
 
   const Kernels& kernels() const { return *kernels_; }
-
- public:
-  static std::string IsaName(Isa isa) {
-    return isa == Isa::kAvx512 ? "avx512" : isa == Isa::kAvx2 ? "avx2" : "scalar";
-  }
 
  private:
   const Kernels* kernels_ = nullptr;
@@ -71,6 +116,8 @@ class KernelsTest : public testing::TestWithParam<Isa> {
 
 }  // namespace expertd
 
-#define EXPERTD_FOR_EVERY_ISA(suite)                                                                    \
-  INSTANTIATE_TEST_SUITE_P(AllIsas, suite, testing::Values(Isa::kScalar, Isa::kAvx2, Isa::kAvx512), \
-                           [](const auto& info) { return KernelsTest::IsaName(info.param); })
+#define EXPERTD_FOR_EVERY_ISA(suite)                                                                       \
+  INSTANTIATE_TEST_SUITE_P(AllIsas, suite,                                                                 \
+                           testing::Values(Isa::kScalar, Isa::kAvx2, Isa::kAvx2Vnni, Isa::kAvx512,         \
+                                           Isa::kAvx512Bf16, Isa::kAmx),                                   \
+                           [](const auto& info) { return std::string(IsaName(info.param)); })

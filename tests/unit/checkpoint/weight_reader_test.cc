@@ -34,43 +34,81 @@ class WeightReaderTest : public testing::Test {
 };
 
 TEST_F(WeightReaderTest, PacksTensorsOneUnderTheOther) {
-  WeightReader reader(*source_, DType::kF32);
-  const std::vector<SourceRows> parts = {*reader.Rows("q", 2, 2), *reader.Rows("k", 1, 2)};
+  const auto reader = MakeSourceReader(*source_, WeightFormat::kF32);
 
-  const auto matrix = reader.Pack(parts, 2);
+  const auto matrix =
+      reader->Matrix({.name = "qk", .cols = 2, .parts = {TensorRows::All("q", 2, 2), TensorRows::All("k", 1, 2)}});
 
   ASSERT_TRUE(matrix.ok()) << matrix.status();
   EXPECT_EQ(matrix->rows(), 3);
   EXPECT_THAT(Row(*matrix, 1), ElementsAre(3, 4));
   EXPECT_THAT(Row(*matrix, 2), ElementsAre(5, 6));
-  EXPECT_EQ(reader.bytes_read(), 24);
+  EXPECT_EQ(reader->bytes_read(), 24);
 }
 
-TEST_F(WeightReaderTest, CutsAStackIntoMatrices) {
-  WeightReader reader(*source_, DType::kF32);
+TEST_F(WeightReaderTest, TakesSomeRowsAndFillsThemUpWithZeros) {
+  const auto reader = MakeSourceReader(*source_, WeightFormat::kF32);
 
-  const auto stack = reader.StackedRows("stack", 2, 1, 2);
+  const auto matrix = reader->Matrix({.name = "second", .cols = 2, .parts = {{"stack", {2, 1, 2}, 1, 1, 2}}});
 
-  ASSERT_TRUE(stack.ok()) << stack.status();
-  EXPECT_THAT(Row(*reader.Pack({&stack->at(1), 1}, 2), 0), ElementsAre(9, 10));
+  ASSERT_TRUE(matrix.ok()) << matrix.status();
+  EXPECT_EQ(matrix->rows(), 3);
+  EXPECT_THAT(Row(*matrix, 0), ElementsAre(9, 10));
+  EXPECT_THAT(Row(*matrix, 2), ElementsAre(0, 0));
 }
 
-TEST_F(WeightReaderTest, HoldsMatricesInTheChosenType) {
-  WeightReader reader(*source_, DType::kBF16);
+TEST_F(WeightReaderTest, HoldsMatricesInTheChosenFormat) {
+  const auto reader = MakeSourceReader(*source_, WeightFormat::kBF16);
+  MatrixSpec spec = {.name = "q", .cols = 2, .parts = {TensorRows::All("q", 2, 2)}};
 
-  EXPECT_EQ(reader.Matrix("q", 2, 2)->dtype(), DType::kBF16);
-  EXPECT_EQ(reader.Matrix("q", 2, 2, DType::kF32)->dtype(), DType::kF32);
+  EXPECT_EQ(reader->Matrix(spec)->format(), WeightFormat::kBF16);
+  spec.format = WeightFormat::kF32;
+  EXPECT_EQ(reader->Matrix(spec)->format(), WeightFormat::kF32);
 }
 
 TEST_F(WeightReaderTest, NamesTensorAndShapesThatDiffer) {
-  WeightReader reader(*source_, DType::kF32);
+  const auto reader = MakeSourceReader(*source_, WeightFormat::kF32);
 
-  EXPECT_EQ(ToStdView(reader.Matrix("q", 4, 2).status().message()),
+  EXPECT_EQ(ToStdView(reader->Matrix({.name = "q", .cols = 2, .parts = {TensorRows::All("q", 4, 2)}})
+                          .status().message()),
             "tensor q has shape [2, 2]; config.json calls for [4, 2]");
-  EXPECT_EQ(ToStdView(reader.Vector("norm", 3).status().message()),
+  EXPECT_EQ(ToStdView(reader->Vector("norm", 3).status().message()),
             "tensor norm has shape [2]; config.json calls for [3]");
-  EXPECT_EQ(ToStdView(reader.StackedRows("stack", 2, 2, 2).status().message()),
-            "tensor stack has shape [2, 1, 2]; config.json calls for [2, 2, 2]");
+  EXPECT_EQ(ToStdView(reader->Table("q", 2, 3, DType::kF32).status().message()),
+            "tensor q has shape [2, 2]; config.json calls for [2, 3]");
+}
+
+TEST(DummyReaderTest, MakesWeightsOfTheWantedShapeWithMeanZero) {
+  const auto reader = MakeDummyReader(WeightFormat::kBF16);
+  for (const WeightFormat format :
+       {WeightFormat::kF32, WeightFormat::kBF16, WeightFormat::kInt8, WeightFormat::kInt4}) {
+    const auto matrix = reader->Matrix(
+        {.name = "any", .cols = 400, .parts = {TensorRows::All("any", 100, 400)}, .format = format});
+
+    ASSERT_TRUE(matrix.ok()) << matrix.status();
+    double sum = 0.0, squares = 0.0;
+    std::vector<float> row(400);
+    for (int i = 0; i < 100; ++i) {
+      matrix->CopyRow(i, row.data());
+      for (const float value : row) sum += value, squares += value * value;
+    }
+    // 40,000 values of standard deviation 1 / 20: their mean is within 5 of its own deviations.
+    EXPECT_NEAR(sum / 40000, 0.0, 5 * 0.05 / 200) << WeightFormatName(format);
+    EXPECT_NEAR(squares / 40000, 1.0 / 400, 0.1 / 400) << WeightFormatName(format);
+  }
+}
+
+TEST(DummyReaderTest, MakesTheSameWeightsForTheSameName) {
+  const auto make = [](const char* name) {
+    std::vector<float> row(40);
+    MakeDummyReader(WeightFormat::kInt4)
+        ->Matrix({.name = name, .cols = 40, .parts = {TensorRows::All("x", 33, 40)}})
+        ->CopyRow(32, row.data());
+    return row;
+  };
+
+  EXPECT_EQ(make("a"), make("a"));
+  EXPECT_NE(make("a"), make("b"));
 }
 
 }  // namespace

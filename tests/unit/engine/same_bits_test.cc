@@ -38,11 +38,12 @@ std::vector<uint32_t> Bits(const Output& output) {
   return bits;
 }
 
-class SameBitsTest : public ::testing::TestWithParam<DType> {
+class SameBitsTest : public ::testing::TestWithParam<WeightFormat> {
  protected:
   EngineConfig Config() const {
     EngineConfig config = BundledConfig();
-    config.weights_dtype = config.kv_cache_dtype = GetParam();
+    config.weights_dtype = config.kv_cache_dtype = GetParam() == WeightFormat::kF32 ? DType::kF32 : DType::kBF16;
+    if (IsInteger(GetParam())) config.quantization = GetParam();
     return config;
   }
 
@@ -179,8 +180,8 @@ TEST_P(SameBitsTest, OfACandidateComeAgainWithItsReturnedSeed) {
   EXPECT_EQ(Bits(third), Bits(alone));
 }
 
-INSTANTIATE_TEST_SUITE_P(Formats, SameBitsTest, ::testing::Values(DType::kBF16, DType::kF32),
-                         [](const auto& info) { return std::string(DTypeName(info.param)); });
+INSTANTIATE_TEST_SUITE_P(Formats, SameBitsTest, ::testing::Values(WeightFormat::kBF16, WeightFormat::kF32, WeightFormat::kInt8, WeightFormat::kInt4),
+                         [](const auto& info) { return std::string(WeightFormatName(info.param)); });
 
 }  // namespace
 }  // namespace expertd::testing

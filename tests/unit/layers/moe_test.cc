@@ -41,7 +41,7 @@ Routed RouteLogits(std::vector<float> logits, int per_token, bool normalizes) {
   std::vector<float> identity(size * size, 0.0f);
   for (int i = 0; i < size; ++i) identity[i * size + i] = 1.0f;
   const auto router = MakeSoftmaxTopKRouter({.normalizes_top_k = normalizes}, per_token,
-                                            *WeightMatrix::Pack(identity.data(), DType::kF32, size, size, DType::kF32));
+                                            *WeightMatrix::Pack(identity.data(), DType::kF32, size, size, WeightFormat::kF32));
   Routed routed = {std::vector<int32_t>(per_token), std::vector<float>(per_token)};
   std::vector<float> scratch(size);
   router->Route(logits.data(), 1, scratch.data(), routed.experts.data(), routed.weights.data(), Scalar());
@@ -161,8 +161,7 @@ std::vector<float> RunLayer(const FeedForward& layer, const std::vector<float>& 
 }
 
 std::unique_ptr<FeedForward> Load(const WeightSource& source) {
-  WeightReader reader(source, DType::kF32);
-  return *LoadMoe(kSpec, kHidden, {"router", "experts"}, reader);
+  return *LoadMoe(kSpec, kHidden, {"router", "experts"}, *MakeSourceReader(source, WeightFormat::kF32));
 }
 
 TEST(MoeTest, AddsTheWeightedOutputsOfTheChosenExperts) {
@@ -211,10 +210,10 @@ TEST(MoeTest, SurvivesInputsThatAreNotNumbers) {
 
 TEST(MlpTest, IsOneExpertForAllRows) {
   const MemorySource source = SeparateExperts();
-  WeightReader reader(source, DType::kF32);
   const auto layer =
       *LoadMlp({kWidth}, kHidden,
-               {"experts.2.gate_proj.weight", "experts.2.up_proj.weight", "experts.2.down_proj.weight"}, reader);
+               {"experts.2.gate_proj.weight", "experts.2.up_proj.weight", "experts.2.down_proj.weight"},
+               *MakeSourceReader(source, WeightFormat::kF32));
   const int num_rows = 530;
   const std::vector<float> x = Random(num_rows * kHidden, 4);
 

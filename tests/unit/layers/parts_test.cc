@@ -7,12 +7,14 @@
 #include <random>
 #include <vector>
 
+#include "engine/checkpoint/weight_reader.h"
 #include "engine/kernels/kernels.h"
 #include "engine/layers/embedding.h"
 #include "engine/layers/linear.h"
 #include "engine/layers/norm.h"
 #include "engine/layers/work_split.h"
 #include "engine/platform/cpu.h"
+#include "tests/unit/layers/support/memory_source.h"
 
 namespace expertd {
 namespace {
@@ -36,7 +38,8 @@ std::vector<float> Random(int64_t size, unsigned seed) {
 
 Linear MakeLinear(int num_outputs, int num_inputs, std::vector<float> bias) {
   const std::vector<float> weight = Random(int64_t{num_outputs} * num_inputs, 1);
-  return Linear(*WeightMatrix::Pack(weight.data(), DType::kF32, num_outputs, num_inputs, DType::kF32), std::move(bias));
+  return Linear(*WeightMatrix::Pack(weight.data(), DType::kF32, num_outputs, num_inputs, WeightFormat::kF32),
+                std::move(bias));
 }
 
 double Expected(const std::vector<float>& x, int row, int column, int num_inputs, int num_outputs) {
@@ -87,13 +90,16 @@ TEST_F(PartsTest, RmsNormScalesEachRowByItself) {
 
 TEST_F(PartsTest, EmbeddingReadsItsTableOrTheHeadItIsTiedTo) {
   const std::vector<float> table = {1, 2, 3, 4, 5, 6};
-  const SourceRows rows = {reinterpret_cast<const std::byte*>(table.data()), DType::kF32, 3};
-  const Linear head(*WeightMatrix::Pack(table.data(), DType::kF32, 3, 2, DType::kBF16));
+  const Linear head(*WeightMatrix::Pack(table.data(), DType::kF32, 3, 2, WeightFormat::kBF16));
   const std::vector<int32_t> tokens = {2, 0};
   std::vector<float> out(4);
 
-  for (const DType stored : {DType::kF32, DType::kBF16}) {
-    Embedding::FromTable(rows, 2, stored)->Forward(tokens, out.data(), context_);
+  MemorySource source;
+  source.Add("table", {3, 2}, table);
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    auto rows = MakeSourceReader(source, WeightFormat::kF32)->Table("table", 3, 2, dtype);
+    ASSERT_TRUE(rows.ok()) << rows.status();
+    Embedding(*std::move(rows), 2, dtype).Forward(tokens, out.data(), context_);
     EXPECT_THAT(out, ElementsAre(5, 6, 1, 2));
   }
   Embedding::TiedTo(head).Forward(tokens, out.data(), context_);
@@ -110,7 +116,7 @@ TEST(WorkSplitTest, KeepsSmallWorkTogether) {
 TEST(WorkSplitTest, TilesCoverEveryRowAndColumnOnce) {
   for (const int num_rows : {1, 31, 257, 2048}) {
     for (const int num_units : {1, 3, 64}) {
-      const TileGrid grid = MakeTileGrid(num_rows, 4096, num_units, 4096 * 32, 4);
+      const TileGrid grid = MakeTileGrid(num_rows, 4 * 4096, num_units, 4096 * 32, 4);
       std::vector<int> covered(static_cast<size_t>(num_rows) * num_units, 0);
       for (int i = 0; i < grid.num_tiles(); ++i) {
         const Tile tile = TileAt(grid, i);

@@ -128,14 +128,6 @@ TEST_F(LoadModelTest, SaysWhenTheCheckpointIsCutShort) {
   EXPECT_THAT(Error(absl::StatusCode::kInvalidArgument), HasSubstr("of data that has"));
 }
 
-TEST_F(LoadModelTest, RefusesOtherTypesForWeightsInMemory) {
-  ThreadPool pool(1);
-
-  const absl::Status status = LoadModel(dir_, {.weights_dtype = DType::kF16}, pool).status();
-
-  EXPECT_EQ(ToStdView(status.message()), "weights dtype is f16; must be f32 or bf16");
-}
-
 TEST_F(LoadModelTest, ReportsProgressUpToTheWhole) {
   ThreadPool pool(2);
   int64_t last = 0, total = 0;
@@ -156,18 +148,19 @@ TEST_F(LoadModelTest, ReportsProgressUpToTheWhole) {
   EXPECT_EQ(last, total);
 }
 
-TEST_F(LoadModelTest, CountsTheBytesItHolds) {
+TEST_F(LoadModelTest, HoldsTheBytesThatTheConfigForetells) {
   ThreadPool pool(1);
-  const auto model = LoadModel(dir_, {.weights_dtype = DType::kF32}, pool);
+  for (const WeightFormat format :
+       {WeightFormat::kF32, WeightFormat::kBF16, WeightFormat::kInt8, WeightFormat::kInt4}) {
+    const auto model = LoadModel(dir_, {.weight_format = format}, pool);
 
-  // At least the parameters; packing fills panels of columns up.
-  const int64_t least = WeightBytes((*model)->config(), DType::kF32);
-  EXPECT_GE((*model)->memory().weight_bytes, least);
-  EXPECT_LE((*model)->memory().weight_bytes, 2 * least);
+    ASSERT_TRUE(model.ok()) << model.status();
+    EXPECT_EQ((*model)->memory().weight_bytes, WeightBytes((*model)->config(), format)) << WeightFormatName(format);
+  }
 }
 
 TEST(ModelScratchTest, SteadyStepsAllocateNothing) {
-  const std::unique_ptr<Model> model = LoadForTest(GoldenFolder("qwen3_moe"), DType::kBF16);
+  const std::unique_ptr<Model> model = LoadForTest(GoldenFolder("qwen3_moe"), WeightFormat::kInt4);
   ModelHarness harness(*model, {.kv_dtype = DType::kBF16, .num_threads = 2});
   const int sequence = harness.NewSequence();
   harness.Step({{sequence, std::vector<int32_t>(64, 5)}});

@@ -21,7 +21,7 @@ bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
 }
 
 struct Numbers {
-  DType weights;
+  WeightFormat weights;
   DType kv;
   Isa isa;
 };
@@ -118,18 +118,21 @@ TEST_P(SameBitsTest, WhicheverRowsAskForLogits) {
 
 std::string ParamName(const testing::TestParamInfo<SameBitsTest::ParamType>& info) {
   const Numbers numbers = std::get<1>(info.param);
-  return std::get<0>(info.param) + (numbers.weights == DType::kF32 ? "_f32" : "_bf16") +
-         (numbers.isa == Isa::kScalar ? "_scalar"
-          : numbers.isa == Isa::kAvx2 ? "_avx2"
-                                      : "_best");
+  return std::get<0>(info.param) + "_" + std::string(WeightFormatName(numbers.weights)) + "_" +
+         std::string(IsaName(numbers.isa));
 }
 
 INSTANTIATE_TEST_SUITE_P(All, SameBitsTest,
                          testing::Combine(testing::ValuesIn(GoldenNames()),
-                                          testing::Values(Numbers{DType::kF32, DType::kF32, Isa::kAvx512},
-                                                          Numbers{DType::kBF16, DType::kBF16, Isa::kAvx512},
-                                                          Numbers{DType::kBF16, DType::kBF16, Isa::kAvx2},
-                                                          Numbers{DType::kF32, DType::kBF16, Isa::kScalar})),
+                                          testing::Values(Numbers{WeightFormat::kF32, DType::kF32, Isa::kAmx},
+                                                          Numbers{WeightFormat::kBF16, DType::kBF16, Isa::kAmx},
+                                                          Numbers{WeightFormat::kBF16, DType::kBF16, Isa::kAvx512},
+                                                          Numbers{WeightFormat::kBF16, DType::kBF16, Isa::kAvx2},
+                                                          Numbers{WeightFormat::kF32, DType::kBF16, Isa::kScalar},
+                                                          Numbers{WeightFormat::kInt8, DType::kBF16, Isa::kAmx},
+                                                          Numbers{WeightFormat::kInt8, DType::kBF16, Isa::kAvx2},
+                                                          Numbers{WeightFormat::kInt4, DType::kBF16, Isa::kAmx},
+                                                          Numbers{WeightFormat::kInt4, DType::kBF16, Isa::kAvx2Vnni})),
                          ParamName);
 
 }  // namespace

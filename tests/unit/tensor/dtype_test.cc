@@ -36,5 +36,28 @@ TEST(DTypeTest, RoundsToBf16AndKeepsNan) {
   EXPECT_TRUE(std::isnan(ToFloat(ToBFloat16(std::bit_cast<float>(0x7f800001u)))));
 }
 
+TEST(DTypeTest, RoundsToHalfAndBack) {
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const float value = HalfToFloat(static_cast<uint16_t>(bits));
+    if (std::isnan(value)) {
+      EXPECT_TRUE(std::isnan(HalfToFloat(FloatToHalf(value)))) << bits;
+    } else {
+      EXPECT_EQ(FloatToHalf(value), bits);
+    }
+  }
+}
+
+TEST(DTypeTest, RoundsHalvesToNearestEven) {
+  EXPECT_EQ(FloatToHalf(1.0f + 0x1p-11f), 0x3c00);             // a tie: to even
+  EXPECT_EQ(FloatToHalf(1.0f + 0x1.8p-10f), 0x3c02);           // a tie: to even
+  EXPECT_EQ(FloatToHalf(1.0f + 0x1.002p-11f), 0x3c01);         // just above
+  EXPECT_EQ(FloatToHalf(65519.0f), 0x7bff);
+  EXPECT_EQ(FloatToHalf(65520.0f), 0x7c00);
+  EXPECT_EQ(FloatToHalf(-1e30f), 0xfc00);
+  EXPECT_EQ(FloatToHalf(0x1p-25f), 0x0000);                    // half of the smallest: to even
+  EXPECT_EQ(FloatToHalf(0x1.8p-24f), 0x0002);                  // a tie: to even
+  EXPECT_EQ(FloatToHalf(-0x1p-24f), 0x8001);
+}
+
 }  // namespace
 }  // namespace expertd

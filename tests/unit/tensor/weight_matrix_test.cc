@@ -1,7 +1,10 @@
 #include "engine/tensor/weight_matrix.h"
 
+#include <cmath>
 #include <cstring>
 #include <limits>
+#include <random>
+#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -31,12 +34,12 @@ std::vector<float> Numbered(int rows, int cols, int first_row = 0) {
 TEST(WeightMatrixTest, GivesBackTheRowsThatWerePacked) {
   const std::vector<float> source = Numbered(70, 37);
 
-  const auto matrix = WeightMatrix::Pack(source.data(), DType::kF32, 70, 37, DType::kF32);
+  const auto matrix = WeightMatrix::Pack(source.data(), DType::kF32, 70, 37, WeightFormat::kF32);
 
   ASSERT_TRUE(matrix.ok()) << matrix.status();
   EXPECT_EQ(matrix->rows(), 70);
   EXPECT_EQ(matrix->cols(), 37);
-  EXPECT_EQ(matrix->dtype(), DType::kF32);
+  EXPECT_EQ(matrix->format(), WeightFormat::kF32);
   EXPECT_EQ(matrix->num_panels(), 3);
   EXPECT_EQ(matrix->size_bytes(), 3 * 37 * 32 * 4);
   for (int row = 0; row < 70; ++row) {
@@ -47,10 +50,10 @@ TEST(WeightMatrixTest, GivesBackTheRowsThatWerePacked) {
 TEST(WeightMatrixTest, StoresBf16RoundedToNearestEven) {
   const float source[] = {1.0f, 1.00390625f, 1.01171875f, -2.5f, 3.4e38f};
 
-  const auto matrix = WeightMatrix::Pack(source, DType::kF32, 1, 5, DType::kBF16);
+  const auto matrix = WeightMatrix::Pack(source, DType::kF32, 1, 5, WeightFormat::kBF16);
 
   ASSERT_TRUE(matrix.ok()) << matrix.status();
-  EXPECT_EQ(matrix->size_bytes(), 6 * 32 * 2);  // an odd last input has a partner of zeros
+  EXPECT_EQ(matrix->size_bytes(), 32 * 32 * 2);  // filled up to the depth of a tile
   // 1 + 1/256 and 1 + 3/256 lie between multiples of 1/128: each goes to the even one. 3.4e38 is beyond the largest.
   EXPECT_THAT(Row(*matrix, 0), ElementsAre(1.0f, 1.0f, 1.015625f, -2.5f, std::numeric_limits<float>::infinity()));
 }
@@ -58,7 +61,7 @@ TEST(WeightMatrixTest, StoresBf16RoundedToNearestEven) {
 TEST(WeightMatrixTest, TakesHalfPrecisionSources) {
   const uint16_t source[] = {0x3c00, 0xc000, 0x7bff, 0x0001, 0x8000, 0x7c00};
 
-  const auto matrix = WeightMatrix::Pack(source, DType::kF16, 2, 3, DType::kF32);
+  const auto matrix = WeightMatrix::Pack(source, DType::kF16, 2, 3, WeightFormat::kF32);
 
   ASSERT_TRUE(matrix.ok()) << matrix.status();
   EXPECT_THAT(Row(*matrix, 0), ElementsAre(1.0f, -2.0f, 65504.0f));
@@ -68,7 +71,7 @@ TEST(WeightMatrixTest, TakesHalfPrecisionSources) {
 TEST(WeightMatrixTest, KeepsTheBitsOfBf16Sources) {
   const uint16_t source[] = {0x3f80, 0x4049, 0xff80, 0x7fc1};
 
-  const auto matrix = WeightMatrix::Pack(source, DType::kBF16, 1, 4, DType::kBF16);
+  const auto matrix = WeightMatrix::Pack(source, DType::kBF16, 1, 4, WeightFormat::kBF16);
 
   ASSERT_TRUE(matrix.ok()) << matrix.status();
   const std::vector<float> row = Row(*matrix, 0);
@@ -77,8 +80,8 @@ TEST(WeightMatrixTest, KeepsTheBitsOfBf16Sources) {
 
 TEST(WeightMatrixTest, LaysOutPanelsAsItsHeaderSays) {
   const std::vector<float> source = Numbered(40, 3);
-  const auto f32 = WeightMatrix::Pack(source.data(), DType::kF32, 40, 3, DType::kF32);
-  const auto bf16 = WeightMatrix::Pack(source.data(), DType::kF32, 2, 3, DType::kBF16);
+  const auto f32 = WeightMatrix::Pack(source.data(), DType::kF32, 40, 3, WeightFormat::kF32);
+  const auto bf16 = WeightMatrix::Pack(source.data(), DType::kF32, 2, 3, WeightFormat::kBF16);
   ASSERT_TRUE(f32.ok() && bf16.ok());
 
   const PackedWeights wide = f32->packed();
@@ -94,10 +97,102 @@ TEST(WeightMatrixTest, LaysOutPanelsAsItsHeaderSays) {
   EXPECT_EQ(ToFloat(elements[64 + 2 * 1 + 1]), 0.0f);     // no k 3
 }
 
+// Rows of whole multiples of 1/127 of their largest are exact in int8.
+TEST(WeightMatrixTest, KeepsWholeStepsOfInt8Exactly) {
+  std::vector<float> source;
+  for (int row = 0; row < 40; ++row) {
+    for (int k = 0; k < 70; ++k) source.push_back(static_cast<float>((k * 37 + row) % 255 - 127) * 0.5f);
+    source[row * 70] = 63.5f;
+  }
+
+  const auto matrix = WeightMatrix::Pack(source.data(), DType::kF32, 40, 70, WeightFormat::kInt8);
+
+  ASSERT_TRUE(matrix.ok()) << matrix.status();
+  EXPECT_EQ(matrix->size_bytes(), 2 * (128 + 128 * 32));
+  EXPECT_EQ(matrix->size_bytes(), PackedBytes(WeightFormat::kInt8, 40, 70));
+  for (int row = 0; row < 40; ++row) {
+    EXPECT_EQ(Row(*matrix, row), std::vector<float>(source.begin() + row * 70, source.begin() + (row + 1) * 70));
+  }
+}
+
+TEST(WeightMatrixTest, LaysOutInt8AsItsLayoutSays) {
+  const std::vector<float> source = {127.0f, 1.0f, -2.0f, 3.0f, -127.0f};
+
+  const auto matrix = WeightMatrix::Pack(source.data(), DType::kF32, 1, 5, WeightFormat::kInt8);
+
+  ASSERT_TRUE(matrix.ok()) << matrix.status();
+  const std::byte* panel = matrix->packed().panels;
+  EXPECT_EQ(reinterpret_cast<const float*>(panel)[0], 1.0f);
+  EXPECT_EQ(reinterpret_cast<const float*>(panel)[1], 0.0f);  // an output that is not there
+  const auto* codes = reinterpret_cast<const uint8_t*>(panel + 128);
+  EXPECT_THAT(std::vector<int>(codes, codes + 4), ElementsAre(255, 129, 126, 131));
+  EXPECT_THAT(std::vector<int>(codes + 128, codes + 132), ElementsAre(1, 128, 128, 128));
+}
+
+TEST(WeightMatrixTest, LaysOutInt4AsItsLayoutSays) {
+  // Outputs 0 and 20 share the bytes of outputs 4 * c: 20 is 4 of the upper half.
+  std::vector<float> source(21 * 130, 0.0f);
+  for (const int row : {4, 20}) {
+    source[row * 130 + 0] = -8.0f;
+    source[row * 130 + 1] = row == 4 ? 7.0f : 3.0f;
+    source[row * 130 + 129] = -16.0f;
+  }
+
+  const auto matrix = WeightMatrix::Pack(source.data(), DType::kF32, 21, 130, WeightFormat::kInt4);
+
+  ASSERT_TRUE(matrix.ok()) << matrix.status();
+  EXPECT_EQ(matrix->packed().panel_bytes, 128 + 2 * (2048 + 64));
+  const std::byte* panel = matrix->packed().panels;
+  const auto* group = reinterpret_cast<const uint8_t*>(panel + 128);
+  EXPECT_EQ(group[4 * 4 + 0], 0x00);               // -8 and -8
+  EXPECT_EQ(group[4 * 4 + 1], (11 << 4) | 15);     // 3 and 7
+  EXPECT_EQ(group[4 * 4 + 2], 0x88);               // zeros
+  const uint8_t* second = group + 2048 + 64;
+  EXPECT_EQ(second[4 * 4 + 1], 0x00);              // -16 is -8 of twice the scale
+  const float scale = reinterpret_cast<const float*>(panel)[4];
+  EXPECT_EQ(scale * HalfToFloat(reinterpret_cast<const uint16_t*>(group + 2048)[4]), 1.0f);
+  EXPECT_EQ(scale * HalfToFloat(reinterpret_cast<const uint16_t*>(second + 2048)[4]), 2.0f);
+}
+
+TEST(WeightMatrixTest, QuantizesNormalWeightsWithinTheStepOfTheirGroup) {
+  std::vector<float> source(33 * 300);
+  std::mt19937 bits(7);
+  std::normal_distribution<float> normal(0.0f, 0.02f);
+  for (float& value : source) value = normal(bits);
+
+  for (const auto& [format, bound] : {std::pair(WeightFormat::kInt8, 0.008), std::pair(WeightFormat::kInt4, 0.11)}) {
+    const auto matrix = WeightMatrix::Pack(source.data(), DType::kF32, 33, 300, format);
+
+    ASSERT_TRUE(matrix.ok()) << matrix.status();
+    double error = 0.0, size = 0.0;
+    for (int row = 0; row < 33; ++row) {
+      const std::vector<float> values = Row(*matrix, row);
+      for (int k = 0; k < 300; ++k) {
+        error += std::pow(values[k] - source[row * 300 + k], 2);
+        size += std::pow(source[row * 300 + k], 2);
+      }
+    }
+    EXPECT_LT(std::sqrt(error / size), bound) << WeightFormatName(format);
+  }
+}
+
+TEST(WeightMatrixTest, MarksQuantizedRowsThatAreNotFinite) {
+  for (const WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4}) {
+    const float source[] = {1.0f, std::numeric_limits<float>::infinity(), 1.0f, 2.0f, 0.0f, 0.0f};
+
+    const auto matrix = WeightMatrix::Pack(source, DType::kF32, 3, 2, format);
+
+    ASSERT_TRUE(matrix.ok()) << matrix.status();
+    EXPECT_TRUE(std::isnan(Row(*matrix, 0)[0]));
+    EXPECT_NEAR(Row(*matrix, 1)[1], 2.0f, 0.1f);
+    EXPECT_THAT(Row(*matrix, 2), ElementsAre(0.0f, 0.0f));
+  }
+}
+
 TEST(WeightMatrixBuilderTest, StacksSourcesOfDifferentTypesAndStrides) {
   const std::vector<float> wide = Numbered(33, 10);  // of which 4 columns are taken
   const uint16_t ones[] = {0x3f80, 0x3f80, 0x3f80, 0x3f80};
-  auto builder = WeightMatrixBuilder::Create(34, 4, DType::kF32);
+  auto builder = WeightMatrixBuilder::Create(34, 4, WeightFormat::kF32);
   ASSERT_TRUE(builder.ok()) << builder.status();
 
   ASSERT_TRUE(builder->AddRows(1, wide.data() + 2, DType::kF32, 33, /*source_row_stride=*/10).ok());
@@ -115,23 +210,20 @@ TEST(WeightMatrixBuilderTest, ReadsSourcesAtAnyAddress) {
   std::vector<char> bytes(1 + sizeof(values));
   std::memcpy(bytes.data() + 1, values, sizeof(values));
 
-  const auto matrix = WeightMatrix::Pack(bytes.data() + 1, DType::kF32, 1, 3, DType::kF32);
+  const auto matrix = WeightMatrix::Pack(bytes.data() + 1, DType::kF32, 1, 3, WeightFormat::kF32);
 
   ASSERT_TRUE(matrix.ok()) << matrix.status();
   EXPECT_THAT(Row(*matrix, 0), ElementsAre(1.5f, 2.5f, 3.5f));
 }
 
-TEST(WeightMatrixBuilderTest, RefusesEmptyShapesAndTypesThatAreNotStored) {
-  EXPECT_EQ(WeightMatrixBuilder::Create(0, 4, DType::kF32).status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(WeightMatrixBuilder::Create(4, -1, DType::kF32).status().code(), absl::StatusCode::kInvalidArgument);
-  const absl::Status status = WeightMatrixBuilder::Create(4, 4, DType::kF16).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("f16"));
+TEST(WeightMatrixBuilderTest, RefusesEmptyShapes) {
+  EXPECT_EQ(WeightMatrixBuilder::Create(0, 4, WeightFormat::kF32).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(WeightMatrixBuilder::Create(4, -1, WeightFormat::kF32).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST(WeightMatrixBuilderTest, RefusesRowsOutside) {
   const float values[8] = {};
-  auto builder = WeightMatrixBuilder::Create(2, 4, DType::kF32);
+  auto builder = WeightMatrixBuilder::Create(2, 4, WeightFormat::kF32);
   ASSERT_TRUE(builder.ok());
 
   EXPECT_EQ(builder->AddRows(1, values, DType::kF32, 2).code(), absl::StatusCode::kInvalidArgument);
@@ -141,7 +233,7 @@ TEST(WeightMatrixBuilderTest, RefusesRowsOutside) {
 
 TEST(WeightMatrixBuilderTest, RefusesToFinishBeforeAllRowsCame) {
   const float values[4] = {};
-  auto builder = WeightMatrixBuilder::Create(2, 4, DType::kF32);
+  auto builder = WeightMatrixBuilder::Create(2, 4, WeightFormat::kF32);
   ASSERT_TRUE(builder.ok());
   ASSERT_TRUE(builder->AddRows(0, values, DType::kF32, 1).ok());
 
@@ -152,7 +244,7 @@ TEST(WeightMatrixBuilderTest, RefusesToFinishBeforeAllRowsCame) {
 }
 
 TEST(WeightMatrixBuilderTest, ReportsAMatrixBeyondMemory) {
-  const auto builder = WeightMatrixBuilder::Create(2'000'000'000, 2'000'000'000, DType::kF32);
+  const auto builder = WeightMatrixBuilder::Create(2'000'000'000, 2'000'000'000, WeightFormat::kF32);
 
   EXPECT_EQ(builder.status().code(), absl::StatusCode::kResourceExhausted);
 }

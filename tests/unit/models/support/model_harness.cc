@@ -21,9 +21,9 @@ std::vector<std::string> GoldenNames() {
   return names;
 }
 
-std::unique_ptr<Model> LoadForTest(const std::string& dir, DType weights_dtype) {
+std::unique_ptr<Model> LoadForTest(const std::string& dir, WeightFormat format) {
   ThreadPool pool(2);
-  absl::StatusOr<std::unique_ptr<Model>> model = LoadModel(dir, {.weights_dtype = weights_dtype}, pool);
+  absl::StatusOr<std::unique_ptr<Model>> model = LoadModel(dir, {.weight_format = format}, pool);
   EXPERTD_CHECK(model.ok(), model.status().message());
   return *std::move(model);
 }

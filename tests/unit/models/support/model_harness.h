@@ -20,13 +20,13 @@ namespace expertd {
 std::string GoldenFolder(const std::string& name);
 std::vector<std::string> GoldenNames();
 
-std::unique_ptr<Model> LoadForTest(const std::string& dir, DType weights_dtype);
+std::unique_ptr<Model> LoadForTest(const std::string& dir, WeightFormat format);
 
 struct HarnessOptions {
   DType kv_dtype = DType::kF32;
   int num_threads = 1;
   int block_size = 16;
-  Isa isa_limit = Isa::kAvx512;
+  Isa isa_limit = Isa::kAmx;
   int num_blocks = 256;
 };
 

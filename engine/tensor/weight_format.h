@@ -1,0 +1,24 @@
+// How the elements of a weight matrix are held in memory.
+#pragma once
+
+#include <string_view>
+
+namespace expertd {
+
+enum class WeightFormat {
+  kF32,
+  kBF16,
+  kInt8,  // 8-bit codes, one scale per output
+  kInt4,  // 4-bit codes, one scale (and, where the checkpoint has them, one zero point) per output and 128 inputs
+};
+
+// "f32", "bf16", "int8", "int4".
+constexpr std::string_view WeightFormatName(WeightFormat format) {
+  constexpr std::string_view kNames[] = {"f32", "bf16", "int8", "int4"};
+  return kNames[static_cast<int>(format)];
+}
+
+// True for formats whose products are sums of integers: rows of x are quantized to 8 bits first.
+constexpr bool IsInteger(WeightFormat format) { return format >= WeightFormat::kInt8; }
+
+}  // namespace expertd
