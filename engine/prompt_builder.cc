@@ -194,10 +194,10 @@ absl::StatusOr<StopConditions> PromptBuilder::ResolveStop(const StopOverrides& o
                      detail);
   }
   StopConditions stop;
-  stop.max_tokens = static_cast<int32_t>(wanted);
+  stop.max_tokens = overrides.max_tokens.value_or(StopConditions::kNoLimit);
   stop.min_tokens = overrides.min_tokens;
-  if (stop.min_tokens > stop.max_tokens) {
-    return InvalidField("stop.min_tokens", StrCat("stop.min_tokens is ", stop.min_tokens, "; only ", stop.max_tokens,
+  if (stop.min_tokens > wanted) {
+    return InvalidField("stop.min_tokens", StrCat("stop.min_tokens is ", stop.min_tokens, "; only ", wanted,
                                                   " tokens fit behind this prompt"));
   }
   stop.strings = overrides.strings;

@@ -34,7 +34,8 @@ struct SamplingParams {
 };
 
 struct StopConditions {
-  int32_t max_tokens = 0;                 // > 0 once resolved against the model's length
+  static constexpr int32_t kNoLimit = INT32_MAX;  // of its own: the model's length is one
+  int32_t max_tokens = 0;                 // > 0 once resolved against the model's length, or kNoLimit
   int32_t min_tokens = 0;                 // no stop before this many tokens
   std::vector<std::string> strings;       // up to 16, each up to 1 KiB
   std::vector<int32_t> token_ids;         // beside the model's EOS ids

@@ -35,6 +35,22 @@ TEST_F(EngineTest, GeneratesTheTokensAskedFor) {
   EXPECT_EQ(output.summary.num_output_tokens, 5);
 }
 
+TEST_F(EngineTest, TellsTheModelsLengthFromTheLimitOfTheRequest) {
+  EngineConfig config = BundledConfig();
+  config.max_model_len = 32;
+  const auto engine = MakeEngine(config);
+  RequestSpec limited = TokenSpec({300, 301}, 30), unlimited = limited;
+  unlimited.stop.max_tokens.reset();
+
+  const Output at_its_limit = Generate(*engine, std::move(limited));
+  const Output at_the_models = Generate(*engine, std::move(unlimited));
+
+  EXPECT_EQ(at_its_limit.only().finished.reason, FinishReason::kMaxTokens);
+  EXPECT_EQ(at_the_models.only().finished.reason, FinishReason::kContextLength);
+  EXPECT_EQ(at_the_models.only().token_ids, at_its_limit.only().token_ids);
+  EXPECT_EQ(at_the_models.only().token_ids.size(), 30u);
+}
+
 TEST_F(EngineTest, AnswersAChat) {
   const auto engine = MakeEngine(BundledConfig());
   RequestSpec spec;

@@ -105,8 +105,8 @@ TEST_F(PromptBuilderTest, DrawsASeedThatJsonCanCarry) {
   EXPECT_LT(std::max(first, second), uint64_t{1} << 53);
 }
 
-TEST_F(PromptBuilderTest, GeneratesUpToTheModelsLengthByDefault) {
-  EXPECT_EQ(Build(Ids({5, 6, 7}))->stop.max_tokens, 97);
+TEST_F(PromptBuilderTest, SetsNoLimitOfItsOwnByDefault) {
+  EXPECT_EQ(Build(Ids({5, 6, 7}))->stop.max_tokens, StopConditions::kNoLimit);
 }
 
 TEST_F(PromptBuilderTest, RefusesWhatDoesNotFitTheModelsLength) {
