@@ -156,7 +156,7 @@ SamplingOverrides ReadSampling(const v1::SamplingParams& proto, Violations& viol
 
 StopOverrides ReadStop(const v1::StopConditions& proto, Violations& violations) {
   StopOverrides stop;
-  if (proto.has_max_tokens()) stop.max_tokens = violations.ToInt32("stop.max_tokens", proto.max_tokens());
+  if (proto.has_max_tokens()) stop.max_tokens = violations.ToInt32("stop.max_tokens", proto.max_tokens(), 1);
   stop.min_tokens = violations.ToInt32("stop.min_tokens", proto.min_tokens());
   stop.strings.assign(proto.strings().begin(), proto.strings().end());
   stop.token_ids = violations.ToIds("stop.token_ids", proto.token_ids());
@@ -216,7 +216,7 @@ absl::StatusOr<RequestInput> ReadInput(const v1::GenerateRequest& request, Viola
       if (request.text().has_add_special_tokens()) input.add_special_tokens = request.text().add_special_tokens();
       if (request.text().has_truncate_to()) {
         if (request.text().truncate_to() == 0) violations.Add("text.truncate_to", "is 0; must be 1 or more");
-        input.truncate_to = violations.ToInt32("text.truncate_to", request.text().truncate_to());
+        input.truncate_to = violations.ToInt32("text.truncate_to", request.text().truncate_to(), 1);
       }
       return RequestInput(std::move(input));
     }

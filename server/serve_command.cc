@@ -151,7 +151,8 @@ EngineFacts MakeFacts(const EngineInfo& info) {
 }
 
 // SIGTERM and SIGINT: blocked in every thread that starts after this object, and received by a thread of its own. While
-// the model loads there is nothing to drain, so a signal ends the process at once; so does a second one while it drains.
+// the model loads there is nothing to drain, so a signal ends the process at once; so does SIGINT, the second Ctrl-C,
+// while it drains. A second SIGTERM changes nothing: process managers send one to the group and one to its leader.
 class EndSignals {
  public:
   EndSignals() {
@@ -186,6 +187,7 @@ class EndSignals {
         LogInfo("stopped_while_loading", {{"signal", strsignal(signal)}});
         std::_Exit(0);
       }
+      if (received_.HasBeenNotified() && signal == SIGTERM) continue;
       if (received_.HasBeenNotified()) {
         LogWarning("stopped_while_draining", {{"signal", strsignal(signal)}});
         std::_Exit(1);

@@ -295,6 +295,20 @@ def test_a_second_signal_ends_a_drain(start_server, pb):
     assert server.process.wait(10) == 1
 
 
+def test_a_second_sigterm_does_not_cut_running_streams(start_server, pb):
+    server = start_server()
+    stream = server.inference().StreamGenerate(token_request(pb, 5, 1500))
+    next(stream), next(stream)
+
+    server.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: "event=draining" in server.log_text())
+    server.process.send_signal(signal.SIGTERM)
+    last = list(stream)[-1]
+
+    assert last.WhichOneof("event") == "summary"
+    assert server.process.wait(30) == 0
+
+
 def test_detailed_tokenizing_is_bounded(server):
     from expertd.v1 import tokenizer_pb2, tokenizer_pb2_grpc
     stub = tokenizer_pb2_grpc.TokenizerServiceStub(server.channel())
