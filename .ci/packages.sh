@@ -27,7 +27,7 @@ install_missing() {
   fi
   echo "installing ${missing[*]}"
   $sudo apt-get update -q >/dev/null
-  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null
+  $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null
 }
 
 # configure PRESET [CMake argument...]: configures once; CMake configures again by itself when its files change.
