@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <utility>
 
 #include <xxhash.h>
@@ -14,6 +15,7 @@
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 #include "engine/base/version.h"
+#include "engine/checkpoint/packed_folder.h"
 #include "engine/platform/cpu.h"
 
 namespace expertd {
@@ -55,7 +57,7 @@ std::string Fingerprint(const EngineConfig& config, std::string_view isa) {
   std::vector<std::filesystem::path> files;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(config.model_path, error)) {
-    if (entry.path().extension() == ".safetensors" || entry.path().filename() == "config.json") {
+    if (entry.path().extension() == ".safetensors" || entry.path().filename() == "expertd_weights.bin" || entry.path().filename() == "config.json") {
       files.push_back(entry.path());
     }
   }
@@ -125,6 +127,17 @@ EngineInfo MakeInfo(const EngineConfig& config, const LoadedModel& loaded, const
 
 }  // namespace
 
+absl::StatusOr<EngineConfig> WithFormatOfFolder(EngineConfig config) {
+  ASSIGN_OR_RETURN(const std::optional<WeightFormat> packed, FindPackedFormat(config.model_path));
+  if (!packed) return config;
+  if (config.quantization && *config.quantization != *packed) {
+    return absl::InvalidArgumentError(StrCat("--quantization is ", WeightFormatName(*config.quantization), ", but ",
+                                             config.model_path, " is packed as ", WeightFormatName(*packed)));
+  }
+  config.quantization = *packed;
+  return config;
+}
+
 absl::StatusOr<MemoryPlan> PlanMemory(const EngineConfig& config, const ModelConfig& model, int64_t available_bytes) {
   MemoryPlan plan;
   plan.available_bytes = available_bytes;
@@ -180,8 +193,9 @@ absl::StatusOr<MemoryPlan> PlanMemory(const EngineConfig& config, const ModelCon
   return plan;
 }
 
-absl::StatusOr<LoadedModel> LoadModelFolder(const EngineConfig& config) {
-  RETURN_IF_ERROR(config.Validate());
+absl::StatusOr<LoadedModel> LoadModelFolder(const EngineConfig& asked) {
+  RETURN_IF_ERROR(asked.Validate());
+  ASSIGN_OR_RETURN(const EngineConfig config, WithFormatOfFolder(asked));
   const absl::Time start = absl::Now();
   const CpuFeatures cpu = DetectCpu();
   LoadedModel loaded;

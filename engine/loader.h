@@ -36,6 +36,10 @@ struct LoadedModel {
 // for, FailedPrecondition prints the memory sum and the flags that change it.
 absl::StatusOr<LoadedModel> LoadModelFolder(const EngineConfig& config);
 
+// `config` with the format of its folder: a packed one says itself how its matrices are held, and --quantization may
+// only agree. Errors: InvalidArgument when it does not, and those of FindPackedFormat.
+absl::StatusOr<EngineConfig> WithFormatOfFolder(EngineConfig config);
+
 // The sum behind the size of the KV cache, as `inspect` prints it.
 struct MemoryPlan {
   int64_t available_bytes = 0;      // of the machine or the cgroup, before loading

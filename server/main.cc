@@ -70,6 +70,7 @@ int main(int argc, char** argv) {
   expertd::AddLogitsCommand(app, &exit_code);
   expertd::AddBenchCommand(app, &exit_code);
   expertd::AddInspectCommand(app, &exit_code);
+  expertd::AddQuantizeCommand(app, &exit_code);
   expertd::AddChatCommand(app, &exit_code);
   expertd::AddLoadCommand(app, &exit_code);
 

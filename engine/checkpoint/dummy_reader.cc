@@ -1,5 +1,6 @@
 // WeightReader without a checkpoint: random weights of the right shapes.
 #include <functional>
+#include <utility>
 
 #include "engine/base/status_macros.h"
 #include "engine/checkpoint/weight_reader.h"
@@ -31,10 +32,10 @@ class DummyReader : public WeightReader {
     return std::vector<float>(static_cast<size_t>(size), tensor.ends_with("bias") ? 0.0f : 1.0f);
   }
 
-  absl::StatusOr<AlignedBuffer> Table(std::string_view tensor, int rows, int cols, DType dtype) override {
+  absl::StatusOr<SharedBytes> Table(std::string_view tensor, int rows, int cols, DType dtype) override {
     ASSIGN_OR_RETURN(AlignedBuffer table, AlignedBuffer::Allocate(int64_t{rows} * cols * DTypeBytes(dtype)));
     FillRandom(SeedOf(tensor), dtype, /*spread=*/1.0f, {table.data(), static_cast<size_t>(table.size_bytes())});
-    return table;
+    return SharedBytes::Of(std::move(table));
   }
 };
 

@@ -1,5 +1,6 @@
 // WeightReader over the tensors of a checkpoint.
 #include <cstring>
+#include <utility>
 
 #include "engine/base/status_macros.h"
 #include "engine/checkpoint/weight_reader.h"
@@ -61,14 +62,14 @@ class SourceReader : public WeightReader {
     return values;
   }
 
-  absl::StatusOr<AlignedBuffer> Table(std::string_view name, int rows, int cols, DType dtype) override {
+  absl::StatusOr<SharedBytes> Table(std::string_view name, int rows, int cols, DType dtype) override {
     const int64_t shape[] = {rows, cols};
     ASSIGN_OR_RETURN(const WeightTensor tensor, GetShaped(source_, name, shape));
     const int64_t size = int64_t{rows} * cols;
     ASSIGN_OR_RETURN(AlignedBuffer table, AlignedBuffer::Allocate(size * DTypeBytes(dtype)));
     Convert(tensor, size, dtype, table);
     Done(tensor, tensor.data, tensor.size_bytes);
-    return table;
+    return SharedBytes::Of(std::move(table));
   }
 
  private:

@@ -59,7 +59,7 @@ class WeightReader {
   virtual absl::StatusOr<std::vector<float>> Vector(std::string_view tensor, int size) = 0;
 
   // The tensor [rows, cols] as it is, row by row, in `dtype` (kF32 or kBF16). Errors: as Matrix.
-  virtual absl::StatusOr<AlignedBuffer> Table(std::string_view tensor, int rows, int cols, DType dtype) = 0;
+  virtual absl::StatusOr<SharedBytes> Table(std::string_view tensor, int rows, int cols, DType dtype) = 0;
 
   // The bytes to read in all, and those read so far.
   virtual int64_t total_bytes() const = 0;

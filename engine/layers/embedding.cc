@@ -27,10 +27,10 @@ void Embedding::CopyRow(int32_t token, float* out) const {
   }
   const int64_t offset = int64_t{token} * width_;
   if (dtype_ == DType::kF32) {
-    std::memcpy(out, table_.As<float>().data() + offset, static_cast<size_t>(width_) * sizeof(float));
+    std::memcpy(out, reinterpret_cast<const float*>(table_.data) + offset, static_cast<size_t>(width_) * sizeof(float));
     return;
   }
-  const BFloat16* const row = table_.As<BFloat16>().data() + offset;
+  const BFloat16* const row = reinterpret_cast<const BFloat16*>(table_.data) + offset;
   for (int i = 0; i < width_; ++i) out[i] = ToFloat(row[i]);
 }
 

@@ -16,14 +16,14 @@ namespace expertd {
 class Embedding {
  public:
   // A table of rows of `width`, one after the other, in `dtype` (kF32 or kBF16).
-  Embedding(AlignedBuffer table, int width, DType dtype) : table_(std::move(table)), dtype_(dtype), width_(width) {}
+  Embedding(SharedBytes table, int width, DType dtype) : table_(std::move(table)), dtype_(dtype), width_(width) {}
   Embedding() = default;
 
   // Rows of the packed `head`, which must outlive the embedding.
   static Embedding TiedTo(const Linear& head);
 
   int width() const { return width_; }
-  int64_t size_bytes() const { return table_.size_bytes(); }
+  int64_t size_bytes() const { return table_.size_bytes; }
 
   // out: [tokens.size(), width]. Ids must be in range.
   void Forward(std::span<const int32_t> tokens, float* out, ForwardContext& context) const;
@@ -31,7 +31,7 @@ class Embedding {
  private:
   void CopyRow(int32_t token, float* out) const;
 
-  AlignedBuffer table_;  // empty when tied
+  SharedBytes table_;  // empty when tied
   DType dtype_ = DType::kF32;
   int width_ = 0;
   const Linear* head_ = nullptr;  // null when not tied

@@ -115,7 +115,7 @@ absl::Status LoadEnds(const ModelConfig& config, const DecoderNames& names, Weig
   parts.final_norm = RmsNorm(std::move(norm), config.rms_norm_eps);
   if (!config.ties_embeddings) {
     const DType dtype = EmbeddingDType(reader.format());
-    ASSIGN_OR_RETURN(AlignedBuffer table, reader.Table(names.embedding, config.vocab_size, hidden, dtype));
+    ASSIGN_OR_RETURN(SharedBytes table, reader.Table(names.embedding, config.vocab_size, hidden, dtype));
     parts.embedding = Embedding(std::move(table), hidden, dtype);
   }
   const std::string& tensor = config.ties_embeddings ? names.embedding : names.head;

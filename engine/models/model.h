@@ -48,15 +48,20 @@ struct LoadProgress {
 };
 
 struct LoadOptions {
-  WeightFormat weight_format = WeightFormat::kBF16;   // how matrices are held
+  WeightFormat weight_format = WeightFormat::kBF16;   // how matrices are held; a packed folder has its own
   bool is_dummy = false;                              // random weights; only config.json is read
   std::function<void(const LoadProgress&)> progress;  // called on the loading thread, after each layer; may be empty
 };
 
-// Loads `dir` (config.json and *.safetensors). Errors, one line each, naming what is at fault: NotFound (no such folder
+// Loads `dir` (config.json and *.safetensors, or a packed folder). Errors, one line each, naming what is at fault: NotFound (no such folder
 // or file), InvalidArgument (malformed config or checkpoint, missing tensor, wrong shape), Unimplemented (architecture,
 // feature, dtype), ResourceExhausted (memory).
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& dir, const LoadOptions& options, ThreadPool& pool);
+
+// Writes `dir` as a packed folder `packed_dir` with matrices in options.weight_format (checkpoint/packed_folder.h); a
+// server of the one gives the same bits as a server of the other. Errors: as LoadModel, AlreadyExists, DataLoss.
+absl::Status PackModel(const std::string& dir, const std::string& packed_dir, const LoadOptions& options,
+                       ThreadPool& pool);
 
 // The KV cache that a model with `config` needs.
 KvCacheSpec KvSpecFor(const ModelConfig& config, int block_size, int64_t num_blocks, DType dtype);

@@ -2,9 +2,12 @@
 
 #include <array>
 #include <filesystem>
+#include <optional>
+#include <utility>
 
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
+#include "engine/checkpoint/packed_folder.h"
 #include "engine/checkpoint/weight_reader.h"
 
 namespace expertd {
@@ -39,26 +42,71 @@ absl::StatusOr<const ModelFamily*> FindFamily(const Json& json) {
       StrCat("architecture \"", ShowName(name), "\" is not supported; supported are ", KnownArchitectures()));
 }
 
-absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& dir, const LoadOptions& options, ThreadPool& pool) {
-  std::error_code error;
-  if (!std::filesystem::is_directory(dir, error)) return absl::NotFoundError(StrCat(dir, " is not a folder"));
-  ASSIGN_OR_RETURN(ModelConfig config, ReadModelConfig(dir));
+namespace {
+
+// Where the weights of a folder come from. The reader may read from the source.
+struct OpenedWeights {
   std::unique_ptr<WeightSource> source;
   std::unique_ptr<WeightReader> reader;
+};
+
+absl::StatusOr<OpenedWeights> OpenWeights(const std::string& dir, const LoadOptions& options) {
+  OpenedWeights opened;
   if (options.is_dummy) {
-    reader = MakeDummyReader(options.weight_format);
-  } else {
-    ASSIGN_OR_RETURN(source, OpenSafetensors(dir));
-    reader = MakeSourceReader(*source, options.weight_format);
+    opened.reader = MakeDummyReader(options.weight_format);
+    return opened;
   }
+  ASSIGN_OR_RETURN(const std::optional<WeightFormat> packed, FindPackedFormat(dir));
+  if (packed) {
+    ASSIGN_OR_RETURN(opened.reader, OpenPackedFolder(dir));
+    return opened;
+  }
+  ASSIGN_OR_RETURN(opened.source, OpenSafetensors(dir));
+  opened.reader = MakeSourceReader(*opened.source, options.weight_format);
+  return opened;
+}
+
+absl::StatusOr<std::unique_ptr<Model>> BuildModel(const std::string& dir, WeightReader& reader,
+                                                  const LoadOptions& options, ThreadPool& pool) {
+  ASSIGN_OR_RETURN(ModelConfig config, ReadModelConfig(dir));
   const std::string architecture = config.architecture;
   for (const ModelFamily* const family : kFamilies) {
     if (family->architecture != architecture) continue;
-    absl::StatusOr<std::unique_ptr<Model>> model = family->build(std::move(config), *reader, options, pool);
+    absl::StatusOr<std::unique_ptr<Model>> model = family->build(std::move(config), reader, options, pool);
     if (model.ok()) return model;
     return absl::Status(model.status().code(), StrCat(dir, ": ", ToStdView(model.status().message())));
   }
   return absl::InternalError(StrCat("no builder for ", architecture));
+}
+
+absl::Status CheckFolder(const std::string& dir) {
+  std::error_code error;
+  return std::filesystem::is_directory(dir, error) ? absl::OkStatus()
+                                                   : absl::NotFoundError(StrCat(dir, " is not a folder"));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& dir, const LoadOptions& options, ThreadPool& pool) {
+  RETURN_IF_ERROR(CheckFolder(dir));
+  RETURN_IF_ERROR(ReadModelConfig(dir).status());  // its errors before those of weights
+  ASSIGN_OR_RETURN(const OpenedWeights weights, OpenWeights(dir, options));
+  return BuildModel(dir, *weights.reader, options, pool);
+}
+
+absl::Status PackModel(const std::string& dir, const std::string& packed_dir, const LoadOptions& options,
+                       ThreadPool& pool) {
+  RETURN_IF_ERROR(CheckFolder(dir));
+  RETURN_IF_ERROR(ReadModelConfig(dir).status());
+  ASSIGN_OR_RETURN(const std::optional<WeightFormat> packed, FindPackedFormat(dir));
+  if (packed) return absl::InvalidArgumentError(StrCat(dir, " is packed already, as ", WeightFormatName(*packed)));
+  ASSIGN_OR_RETURN(const OpenedWeights weights, OpenWeights(dir, options));
+  ASSIGN_OR_RETURN(const std::unique_ptr<PackedFolderWriter> writer,
+                   PackedFolderWriter::Create(packed_dir, options.weight_format));
+  const std::unique_ptr<WeightReader> tee = writer->Tee(*weights.reader);
+  // The model itself is not wanted: building it asks for every weight once.
+  RETURN_IF_ERROR(BuildModel(dir, *tee, options, pool).status());
+  return writer->Finish(dir);
 }
 
 }  // namespace expertd

@@ -4,8 +4,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -74,6 +76,19 @@ class MappedFile {
 
   std::byte* data_ = nullptr;
   int64_t size_bytes_ = 0;
+};
+
+// Bytes to read that an owner keeps alive: a buffer, or a file that several hold parts of. A value that is copied
+// cheaply; the bytes are not.
+struct SharedBytes {
+  const std::byte* data = nullptr;
+  int64_t size_bytes = 0;
+  std::shared_ptr<const void> owner;
+
+  static SharedBytes Of(AlignedBuffer buffer) {
+    auto owner = std::make_shared<const AlignedBuffer>(std::move(buffer));
+    return {owner->data(), owner->size_bytes(), owner};
+  }
 };
 
 }  // namespace expertd

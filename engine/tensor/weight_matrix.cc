@@ -172,6 +172,14 @@ absl::StatusOr<WeightMatrix> WeightMatrix::Pack(const void* row_major, DType sou
   return builder.Finish();
 }
 
+WeightMatrix WeightMatrix::Over(PackedWeights packed, SharedBytes bytes) {
+  WeightMatrix matrix;
+  matrix.packed_ = packed;
+  matrix.packed_.panels = bytes.data;
+  matrix.bytes_ = std::move(bytes);
+  return matrix;
+}
+
 void WeightMatrix::CopyRow(int row, float* out) const {
   const std::byte* const panel = packed_.panels + row / kPanelColumns * packed_.panel_bytes;
   const int column = row % kPanelColumns;
@@ -193,30 +201,29 @@ absl::StatusOr<WeightMatrixBuilder> WeightMatrixBuilder::Create(int rows, int co
   }
   const int64_t padded_cols = PaddedInputs(format, cols);
   WeightMatrixBuilder builder;
-  WeightMatrix& matrix = builder.matrix_;
+  const int64_t num_panels = (int64_t{rows} + kPanelColumns - 1) / kPanelColumns;
   const int64_t panel_bytes = PanelBytes(format, cols);
-  matrix.packed_ = {.panel_bytes = panel_bytes,
-                    .rows = rows,
-                    .cols = cols,
-                    .padded_cols = static_cast<int>(padded_cols),
-                    .format = format};
+  builder.packed_ = {.panel_bytes = panel_bytes,
+                     .rows = rows,
+                     .cols = cols,
+                     .padded_cols = static_cast<int>(padded_cols),
+                     .format = format};
   if (padded_cols > std::numeric_limits<int>::max() ||
-      panel_bytes > std::numeric_limits<int64_t>::max() / matrix.num_panels()) {
+      panel_bytes > std::numeric_limits<int64_t>::max() / num_panels) {
     return absl::ResourceExhaustedError(StrCat("a weight of ", rows, " x ", cols, " exceeds any memory"));
   }
-  ASSIGN_OR_RETURN(matrix.buffer_, AlignedBuffer::Allocate(matrix.num_panels() * panel_bytes));
-  matrix.packed_.panels = matrix.buffer_.data();
+  ASSIGN_OR_RETURN(builder.buffer_, AlignedBuffer::Allocate(num_panels * panel_bytes));
   return builder;
 }
 
 std::byte* WeightMatrixBuilder::PanelOf(int row) {
-  return matrix_.buffer_.data() + row / kPanelColumns * matrix_.packed_.panel_bytes;
+  return buffer_.data() + row / kPanelColumns * packed_.panel_bytes;
 }
 
 absl::Status WeightMatrixBuilder::CheckRows(int row_begin, int num_rows) const {
-  if (row_begin >= 0 && num_rows >= 0 && num_rows <= matrix_.rows() - row_begin) return absl::OkStatus();
+  if (row_begin >= 0 && num_rows >= 0 && num_rows <= packed_.rows - row_begin) return absl::OkStatus();
   return absl::InvalidArgumentError(StrCat("rows ", row_begin, " to ", int64_t{row_begin} + num_rows,
-                                           " of a weight with ", matrix_.rows(), " rows"));
+                                           " of a weight with ", packed_.rows, " rows"));
 }
 
 absl::Status WeightMatrixBuilder::AddZeroRows(int row_begin, int num_rows) {
@@ -226,32 +233,32 @@ absl::Status WeightMatrixBuilder::AddZeroRows(int row_begin, int num_rows) {
 }
 
 void WeightMatrixBuilder::FillRandom(uint64_t seed) {
-  const float spread = 1.0f / std::sqrt(static_cast<float>(matrix_.cols()));
-  for (int row = 0; row < matrix_.rows(); row += kPanelColumns) {
-    FillRandomPanel(seed + static_cast<uint64_t>(row), spread, matrix_.packed_, PanelOf(row));
+  const float spread = 1.0f / std::sqrt(static_cast<float>(packed_.cols));
+  for (int row = 0; row < packed_.rows; row += kPanelColumns) {
+    FillRandomPanel(seed + static_cast<uint64_t>(row), spread, packed_, PanelOf(row));
   }
-  rows_added_ = matrix_.rows();
+  rows_added_ = packed_.rows;
 }
 
 absl::Status WeightMatrixBuilder::AddRows(int row_begin, const void* row_major, DType source, int num_rows,
                                           int64_t source_row_stride) {
   RETURN_IF_ERROR(CheckRows(row_begin, num_rows));
-  const int64_t stride = source_row_stride == 0 ? matrix_.cols() : source_row_stride;
+  const int64_t stride = source_row_stride == 0 ? packed_.cols : source_row_stride;
   const int64_t row_bytes = stride * DTypeBytes(source);
   const auto* const rows = static_cast<const std::byte*>(row_major);
-  if (IsInteger(matrix_.format())) {
-    const auto pack = matrix_.format() == WeightFormat::kInt8 ? PackInt8Column : PackInt4Column;
-    std::vector<float> weights(static_cast<size_t>(matrix_.cols()));
+  if (IsInteger(packed_.format)) {
+    const auto pack = packed_.format == WeightFormat::kInt8 ? PackInt8Column : PackInt4Column;
+    std::vector<float> weights(static_cast<size_t>(packed_.cols));
     for (int i = 0; i < num_rows; ++i) {
-      ReadRow(rows + i * row_bytes, source, matrix_.cols(), weights.data());
+      ReadRow(rows + i * row_bytes, source, packed_.cols, weights.data());
       pack(weights, (row_begin + i) % kPanelColumns, PanelOf(row_begin + i));
     }
   } else {
-    const PackFunction pack = SelectPack(source, matrix_.format());
+    const PackFunction pack = SelectPack(source, packed_.format);
     for (int done = 0; done < num_rows;) {
       const int column = (row_begin + done) % kPanelColumns;
       const int count = std::min(kPanelColumns - column, num_rows - done);
-      pack(rows + done * row_bytes, row_bytes, count, matrix_.cols(), column, PanelOf(row_begin + done));
+      pack(rows + done * row_bytes, row_bytes, count, packed_.cols, column, PanelOf(row_begin + done));
       done += count;
     }
   }
@@ -260,11 +267,11 @@ absl::Status WeightMatrixBuilder::AddRows(int row_begin, const void* row_major, 
 }
 
 absl::StatusOr<WeightMatrix> WeightMatrixBuilder::Finish() {
-  if (rows_added_ < matrix_.rows()) {
+  if (rows_added_ < packed_.rows) {
     return absl::FailedPreconditionError(
-        StrCat("only ", rows_added_, " of ", matrix_.rows(), " rows of a weight were given"));
+        StrCat("only ", rows_added_, " of ", packed_.rows, " rows of a weight were given"));
   }
-  return std::exchange(matrix_, WeightMatrix());
+  return WeightMatrix::Over(std::exchange(packed_, {}), SharedBytes::Of(std::move(buffer_)));
 }
 
 }  // namespace expertd

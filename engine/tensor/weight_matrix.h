@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -14,7 +15,7 @@
 
 namespace expertd {
 
-// A move-only value; immutable, so concurrent reads are safe.
+// Immutable, so concurrent reads are safe; copies share the bytes.
 class WeightMatrix {
  public:
   // Packs `rows` x `cols` elements of type `source` at `row_major` in `format`: rounded to nearest even, or quantized
@@ -22,12 +23,17 @@ class WeightMatrix {
   static absl::StatusOr<WeightMatrix> Pack(const void* row_major, DType source, int rows, int cols,
                                            WeightFormat format);
 
+  // A matrix over bytes that are packed already. bytes.size_bytes must be that of all panels of `packed`, whose pointer
+  // is ignored.
+  static WeightMatrix Over(PackedWeights packed, SharedBytes bytes);
+
   WeightMatrix() = default;  // 0 x 0
 
   int rows() const { return packed_.rows; }
   int cols() const { return packed_.cols; }
   WeightFormat format() const { return packed_.format; }
-  int64_t size_bytes() const { return buffer_.size_bytes(); }
+  int64_t size_bytes() const { return bytes_.size_bytes; }
+  std::span<const std::byte> bytes() const { return {bytes_.data, static_cast<size_t>(bytes_.size_bytes)}; }
 
   int num_panels() const { return (rows() + kPanelColumns - 1) / kPanelColumns; }
   const PackedWeights& packed() const { return packed_; }
@@ -36,10 +42,8 @@ class WeightMatrix {
   void CopyRow(int row, float* out) const;
 
  private:
-  friend class WeightMatrixBuilder;
-
   PackedWeights packed_;
-  AlignedBuffer buffer_;
+  SharedBytes bytes_;
 };
 
 // Packs several source tensors into one matrix, one under the other (q, k, v; gate, up), or one tensor piece by piece.
@@ -68,7 +72,8 @@ class WeightMatrixBuilder {
   absl::Status CheckRows(int row_begin, int num_rows) const;
   std::byte* PanelOf(int row);
 
-  WeightMatrix matrix_;
+  PackedWeights packed_;
+  AlignedBuffer buffer_;
   int64_t rows_added_ = 0;
 };
 

@@ -46,8 +46,9 @@ Json FeedForwardJson(const ModelConfig& model) {
   return json;
 }
 
-absl::StatusOr<Json> Describe(const EngineConfig& config) {
-  RETURN_IF_ERROR(config.Validate());
+absl::StatusOr<Json> Describe(const EngineConfig& asked) {
+  RETURN_IF_ERROR(asked.Validate());
+  ASSIGN_OR_RETURN(const EngineConfig config, WithFormatOfFolder(asked));
   ASSIGN_OR_RETURN(const ModelConfig model, ReadModelConfig(config.model_path));
   const CpuFeatures cpu = DetectCpu();
   const ParameterCount parameters = CountParameters(model);
@@ -100,7 +101,7 @@ absl::StatusOr<Json> Describe(const EngineConfig& config) {
 std::string ShowValue(const std::string& name, const Json& value) {
   if (!value.is_number_integer()) return value.is_string() ? value.get<std::string>() : value.dump();
   const double number = value.get<double>();
-  if (name.ends_with("bytes") || name == "bf16" || name == "f32") {
+  if (name.ends_with("bytes") || name == "f32" || name == "bf16" || name == "int8" || name == "int4") {
     return number >= 1e6 ? StrCat(value.get<int64_t>(), " (", ByteSize(value.get<int64_t>()), ")") : value.dump();
   }
   if (number >= 1e6) return absl::StrFormat("%d (%.3g)", value.get<int64_t>(), number);

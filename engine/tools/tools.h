@@ -18,4 +18,7 @@ void AddBenchCommand(CLI::App& app, int* exit_code);
 // inspect MODEL: architecture, parameters, memory plan, instruction set; loads no weights.
 void AddInspectCommand(CLI::App& app, int* exit_code);
 
+// quantize MODEL OUTPUT: a packed folder with weights in int8, int4 or bf16.
+void AddQuantizeCommand(CLI::App& app, int* exit_code);
+
 }  // namespace expertd

@@ -159,6 +159,24 @@ TEST_F(LoadModelTest, HoldsTheBytesThatTheConfigForetells) {
   }
 }
 
+TEST_F(LoadModelTest, OfAPackedFolderGivesTheSameBits) {
+  ThreadPool pool(2);
+  const std::vector<int32_t> tokens = {5, 17, 80, 3, 3, 41};
+  for (const WeightFormat format : {WeightFormat::kBF16, WeightFormat::kInt8, WeightFormat::kInt4}) {
+    const std::string packed = StrCat(dir_, "-", WeightFormatName(format));
+    ASSERT_TRUE(PackModel(dir_, packed, {.weight_format = format}, pool).ok());
+    const auto converted = LoadModel(dir_, {.weight_format = format}, pool);
+
+    const auto mapped = LoadModel(packed, {}, pool);
+
+    fs::remove_all(packed);
+    ASSERT_TRUE(mapped.ok()) << mapped.status();
+    EXPECT_EQ((*mapped)->memory().weight_bytes, (*converted)->memory().weight_bytes);
+    EXPECT_EQ(ModelHarness(**mapped, {}).Run(tokens, 100), ModelHarness(**converted, {}).Run(tokens, 100))
+        << WeightFormatName(format);
+  }
+}
+
 TEST(ModelScratchTest, SteadyStepsAllocateNothing) {
   const std::unique_ptr<Model> model = LoadForTest(GoldenFolder("qwen3_moe"), WeightFormat::kInt4);
   ModelHarness harness(*model, {.kv_dtype = DType::kBF16, .num_threads = 2});
