@@ -205,7 +205,8 @@ class EngineImpl final : public Engine {
   void FailRequest(LiveRequest& live, const absl::Status& status);
   void FailAll(const absl::Status& status);
   void EndRequest(LiveRequest& live);
-  void ReportStep(const StepPlan& plan, int32_t num_prefill_rows, absl::Time start, absl::Time end);
+  void ReportStep(const StepPlan& plan, int32_t num_prefill_rows, double experts_per_layer, absl::Time start,
+                  absl::Time end);
 
   const EngineConfig config_;
   LoadedModel loaded_;
@@ -418,7 +419,7 @@ bool EngineImpl::TakeMailbox() {
   if (!has_work && !was_idle_) {
     was_idle_ = true;
     const absl::Time now = absl::Now();
-    ReportStep(StepPlan(), 0, now, now);
+    ReportStep(StepPlan(), 0, 0.0, now, now);
   }
   {
     MutexLock lock(&mutex_);
@@ -498,7 +499,7 @@ void EngineImpl::Step() {
   scheduler_.Commit(plan, *result);
   const absl::Time end = absl::Now();
   WriteOutputs(plan, *result, end);
-  ReportStep(plan, num_prefill_rows, start, end);
+  ReportStep(plan, num_prefill_rows, result.ok() ? result->experts_per_layer : 0.0, start, end);
 }
 
 void EngineImpl::WriteOutputs(const StepPlan& plan, const StepResult& result, absl::Time now) {
@@ -592,7 +593,8 @@ void EngineImpl::EndRequest(LiveRequest& live) {
   finished_ids_.Insert(id, absl::Now() + kTombstoneLife);
 }
 
-void EngineImpl::ReportStep(const StepPlan& plan, int32_t num_prefill_rows, absl::Time start, absl::Time end) {
+void EngineImpl::ReportStep(const StepPlan& plan, int32_t num_prefill_rows, double experts_per_layer, absl::Time start,
+                            absl::Time end) {
   const SchedulerStats scheduler = scheduler_.stats();
   const int32_t num_empty_blocks = scheduler.num_blocks_free - scheduler.num_blocks_cached;
   const int32_t num_decode_rows = plan.num_tokens - num_prefill_rows;
@@ -621,6 +623,7 @@ void EngineImpl::ReportStep(const StepPlan& plan, int32_t num_prefill_rows, absl
   stats.phase = num_prefill_rows == 0 ? StepPhase::kDecode
                                       : (num_decode_rows == 0 ? StepPhase::kPrefill : StepPhase::kMixed);
   stats.num_tokens = plan.num_tokens;
+  stats.experts_per_layer = experts_per_layer;
   stats.num_sequences = static_cast<int32_t>(plan.sequences.size());
   for (const PlannedSequence& planned : plan.sequences) stats.num_sampled_tokens += planned.samples ? 1 : 0;
   stats.num_running = scheduler.num_running;

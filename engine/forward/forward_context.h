@@ -60,10 +60,17 @@ class ScratchArena {
   int depth_ = 0;     // open scopes
 };
 
+// What a forward pass counts on the way.
+struct ForwardCounters {
+  int64_t moe_layers = 0;        // sparse layers computed
+  int64_t activated_experts = 0; // sum over them of the experts that any row went to
+};
+
 struct ForwardContext {
   const Kernels& kernels;
   ThreadPool& pool;
   ScratchArena& scratch;
+  ForwardCounters counters = {};  // written by the thread that runs the step
 };
 
 }  // namespace expertd

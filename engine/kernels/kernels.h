@@ -126,6 +126,10 @@ struct Kernels {
   // `scratch` holds attention_scratch_floats(args) floats.
   void (*attention)(const AttentionArgs& args, int kv_head_begin, int kv_head_end, float* scratch);
   int64_t (*attention_scratch_floats)(const AttentionArgs& args);
+
+  // Multiplies on registers alone, as products whose input has `form` do, and returns the number of operations (a
+  // multiplication and an addition are two), which grows with num_steps >= 0: the peak that benchmarks measure against.
+  int64_t (*run_products)(InputForm form, int64_t num_steps);
 };
 
 inline InputForm InputFormOf(WeightFormat format, const Kernels& kernels) {

@@ -219,6 +219,16 @@ void Attention(const AttentionArgs& args, int kv_head_begin, int kv_head_end, fl
 
 int64_t AttentionScratchFloats(const AttentionArgs& args) { return args.first_position + args.num_rows; }
 
+int64_t RunProducts(InputForm, int64_t num_steps) {
+  constexpr int kSums = 8;
+  float sums[kSums] = {};
+  for (int64_t step = 0; step < num_steps; ++step) {
+    for (float& sum : sums) sum = std::fma(sum, 0.5f, 1.0f);
+  }
+  for (float& sum : sums) __asm__ volatile("" : "+m"(sum));  // nobody reads them
+  return num_steps * kSums * 2;
+}
+
 }  // namespace
 
 const Kernels& ScalarKernels() {
@@ -238,6 +248,7 @@ const Kernels& ScalarKernels() {
       .store_kv = StoreKv,
       .attention = Attention,
       .attention_scratch_floats = AttentionScratchFloats,
+      .run_products = RunProducts,
   };
   return kTable;
 }

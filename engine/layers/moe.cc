@@ -119,6 +119,10 @@ class Moe : public FeedForward {
     float* const weights = context.scratch.Take<float>(int64_t{num_rows} * per_token);
     Route(x, num_rows, chosen, weights, context);
     const Grouping grouping = GroupByExpert(chosen, num_rows, per_token, router_->num_experts(), context.scratch);
+    ++context.counters.moe_layers;
+    for (int e = 0; e < num_experts(); ++e) {
+      context.counters.activated_experts += grouping.expert_begin[e] < grouping.expert_begin[e + 1] ? 1 : 0;
+    }
     float* const activated = context.scratch.Take<float>(int64_t{grouping.num_slots()} * padded_width_);
     Activate(x, grouping, activated, context);
     AddOutputs(activated, grouping, weights, residual, context);

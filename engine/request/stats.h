@@ -21,6 +21,7 @@ struct StepStats {
   int32_t num_tokens = 0;                   // rows computed
   int32_t num_sequences = 0;
   int32_t num_sampled_tokens = 0;
+  double experts_per_layer = 0.0;           // distinct experts that a sparse layer used, mean; 0: there is none
   // State after the step.
   int32_t num_running = 0;
   int32_t num_waiting = 0;

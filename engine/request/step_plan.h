@@ -42,6 +42,7 @@ struct SequenceResult {
 
 struct StepResult {
   std::vector<SequenceResult> sequences;      // one for each of StepPlan::sequences, in order
+  double experts_per_layer = 0.0;             // distinct experts that a sparse layer used, mean; 0: there is none
 };
 
 }  // namespace expertd

@@ -73,6 +73,10 @@ absl::Status ModelRunner::RunPass(const StepPlan& plan, const ForwardPass& pass,
   const std::span<float> logits = logits_.As<float>();
   ForwardContext context{.kernels = kernels_, .pool = pool_, .scratch = arena_};
   model_.Forward(pass.batch, kv_cache_, context, logits.data());
+  if (context.counters.moe_layers > 0) {
+    result.experts_per_layer =
+        static_cast<double>(context.counters.activated_experts) / static_cast<double>(context.counters.moe_layers);
+  }
 
   for (const LogitsUse& use : pass.uses) {
     if (!use.samples) result.sequences[use.sequence_index].prompt_logprobs.resize(use.prompt_index + 1);

@@ -1,5 +1,6 @@
 // `expertd bench`: throughput of the whole engine without the network: scheduler, forward pass, sampling, stream. Every
-// batch size gives one line: prompts of random ids, greedy, end-of-text ignored.
+// batch size gives one line: prompts of random ids, greedy, end-of-text ignored. Beside each speed stands its share of
+// the ceiling that binds, measured on the same machine before: reading every byte once, or doing every operation.
 #include <algorithm>
 #include <iostream>
 #include <memory>
@@ -16,7 +17,11 @@
 #include "engine/base/strings.h"
 #include "engine/engine.h"
 #include "engine/engine_flags.h"
+#include "engine/loader.h"
+#include "engine/models/model_config.h"
+#include "engine/models/step_cost.h"
 #include "engine/platform/cpu.h"
+#include "engine/tools/ceilings.h"
 #include "engine/tools/step_recorder.h"
 #include "engine/tools/tools.h"
 
@@ -38,7 +43,52 @@ struct Measurement {
   double output_tokens_per_second = 0;  // of the whole run, prefill included: what a client sees
   double time_to_first_token_ms = 0;    // mean over the batch
   double time_per_output_token_ms = 0;  // of one stream
+  double prefill_experts = 0;           // distinct experts of a sparse layer in a step; 0 for dense models
+  double decode_experts = 0;
 };
+
+// What the speeds are held against.
+struct Bounds {
+  ModelConfig model;
+  WeightFormat format = WeightFormat::kBF16;
+  DType kv_dtype = DType::kBF16;
+  InputForm form = InputForm::kF32;
+  Ceilings ceilings;
+  int max_step_tokens = 0;
+};
+
+// The least time that steps of `cost` take: by the memory or by the units, whichever is more.
+double LeastSeconds(const Bounds& bounds, const StepCost& cost) {
+  const double read = (cost.weight_bytes + cost.kv_bytes) / bounds.ceilings.read_bytes;
+  const double computed = cost.matrix_operations / bounds.ceilings.Operations(bounds.form) +
+                          cost.attention_operations / bounds.ceilings.float_operations;
+  return std::max(read, computed);
+}
+
+// The share of the ceiling that binds, of all prompts together. Prompts come in steps of as many tokens as fit.
+double PrefillShare(const Bounds& bounds, const BenchOptions& options, int batch, const Measurement& measured) {
+  const int64_t num_tokens = int64_t{batch} * options.input_len;
+  const int64_t num_steps = (num_tokens + bounds.max_step_tokens - 1) / bounds.max_step_tokens;
+  StepShape shape = {.num_rows = num_tokens,
+                     .num_logits_rows = batch,
+                     .num_cached_tokens = num_tokens,
+                     .num_attended_keys = num_tokens * (options.input_len + 1) / 2,
+                     .experts_per_layer = measured.prefill_experts};
+  StepCost cost = CostOfStep(bounds.model, bounds.format, bounds.kv_dtype, shape);
+  cost.weight_bytes *= static_cast<double>(num_steps);
+  return LeastSeconds(bounds, cost) * measured.prefill_tokens_per_second / static_cast<double>(num_tokens);
+}
+
+double DecodeShare(const Bounds& bounds, const BenchOptions& options, int batch, const Measurement& measured) {
+  const int64_t context = options.input_len + options.output_len / 2;  // on the mean
+  const StepShape shape = {.num_rows = batch,
+                           .num_logits_rows = batch,
+                           .num_cached_tokens = batch * context,
+                           .num_attended_keys = batch * context,
+                           .experts_per_layer = measured.decode_experts};
+  const StepCost cost = CostOfStep(bounds.model, bounds.format, bounds.kv_dtype, shape);
+  return LeastSeconds(bounds, cost) * measured.decode_tokens_per_second / batch;
+}
 
 absl::StatusOr<std::shared_ptr<const Request>> RandomRequest(const Engine& engine, const BenchOptions& options,
                                                              std::mt19937_64& random) {
@@ -87,7 +137,10 @@ absl::StatusOr<Measurement> Measure(Engine& engine, StepRecorder& recorder, cons
   if (options.output_len > 1) {
     result.time_per_output_token_ms = absl::ToDoubleMilliseconds(decode) / batch / (options.output_len - 1);
   }
-  result.decode_tokens_per_second = DecodeTokensPerSecond(recorder.Take(num_output_tokens), batch);
+  const std::vector<StepStats> steps = recorder.Take(num_output_tokens);
+  result.decode_tokens_per_second = DecodeTokensPerSecond(steps, batch);
+  result.prefill_experts = ExpertsPerLayer(steps, StepPhase::kPrefill);
+  result.decode_experts = ExpertsPerLayer(steps, StepPhase::kDecode);
   return result;
 }
 
@@ -118,11 +171,42 @@ Measurement Medians(const std::vector<Measurement>& runs) {
   };
   return {median(&Measurement::prefill_tokens_per_second), median(&Measurement::decode_tokens_per_second),
           median(&Measurement::output_tokens_per_second), median(&Measurement::time_to_first_token_ms),
-          median(&Measurement::time_per_output_token_ms)};
+          median(&Measurement::time_per_output_token_ms), median(&Measurement::prefill_experts),
+          median(&Measurement::decode_experts)};
 }
 
-void PrintLine(const BenchOptions& options, const EngineInfo& info, int batch, const Measurement& measurement) {
+// Measured before the model is loaded, which may leave no memory for it.
+absl::StatusOr<Bounds> MeasureBounds(const BenchOptions& options) {
+  Bounds bounds;
+  ASSIGN_OR_RETURN(const EngineConfig config, WithFormatOfFolder(options.engine));
+  ASSIGN_OR_RETURN(bounds.model, ReadModelConfig(config.model_path));
+  bounds.format = config.weight_format();
+  bounds.kv_dtype = config.kv_cache_dtype;
+  bounds.max_step_tokens = config.max_num_batched_tokens;
+  const CpuFeatures cpu = DetectCpu();
+  const Kernels& kernels = SelectKernels(cpu, config.isa_limit);
+  bounds.form = InputFormOf(bounds.format, kernels);
+  ThreadPool pool(config.num_threads > 0 ? config.num_threads : cpu.num_cpus);
+  ASSIGN_OR_RETURN(bounds.ceilings, MeasureCeilings(kernels, pool));
+  return bounds;
+}
+
+void PrintHeader(const BenchOptions& options, const EngineInfo& info, const Ceilings& ceilings) {
+  std::cout << absl::StrFormat("%s, %s weights, %s, %d threads; %d tokens in, %d out; medians of %d\n", info.model_name,
+                               info.weights_dtype, info.isa, info.num_threads, options.input_len, options.output_len,
+                               options.repetitions)
+            << absl::StrFormat("machine: %.1f GB/s read; %.2f int8, %.2f bf16, %.2f fp32 Tera-operations/s\n",
+                               ceilings.read_bytes * 1e-9, ceilings.int8_operations * 1e-12,
+                               ceilings.bf16_operations * 1e-12, ceilings.float_operations * 1e-12)
+            << absl::StrFormat("%6s %14s %7s %14s %7s %14s %10s %10s %10s %8s\n", "batch", "prefill tok/s", "share",
+                               "decode tok/s", "share", "output tok/s", "ttft ms", "tpot ms", "peak MiB", "experts");
+}
+
+void PrintLine(const BenchOptions& options, const EngineInfo& info, const Bounds& bounds, int batch,
+               const Measurement& measurement) {
   const double peak_mib = static_cast<double>(ReadResidentMemory().peak) / (1 << 20);
+  const double prefill_share = PrefillShare(bounds, options, batch, measurement);
+  const double decode_share = DecodeShare(bounds, options, batch, measurement);
   if (options.json) {
     const Json line = {{"model", info.model_name},
                        {"isa", info.isa},
@@ -133,18 +217,27 @@ void PrintLine(const BenchOptions& options, const EngineInfo& info, int batch, c
                        {"output_len", options.output_len},
                        {"repetitions", options.repetitions},
                        {"prefill_tokens_per_second", measurement.prefill_tokens_per_second},
+                       {"prefill_share", prefill_share},
                        {"decode_tokens_per_second", measurement.decode_tokens_per_second},
+                       {"decode_share", decode_share},
                        {"output_tokens_per_second", measurement.output_tokens_per_second},
                        {"time_to_first_token_ms", measurement.time_to_first_token_ms},
                        {"time_per_output_token_ms", measurement.time_per_output_token_ms},
-                       {"peak_memory_mib", peak_mib}};
+                       {"peak_memory_mib", peak_mib},
+                       {"prefill_experts_per_layer", measurement.prefill_experts},
+                       {"decode_experts_per_layer", measurement.decode_experts},
+                       {"machine_read_bytes_per_second", bounds.ceilings.read_bytes},
+                       {"machine_int8_operations_per_second", bounds.ceilings.int8_operations},
+                       {"machine_bf16_operations_per_second", bounds.ceilings.bf16_operations},
+                       {"machine_fp32_operations_per_second", bounds.ceilings.float_operations}};
     std::cout << DumpJson(line) << std::endl;
     return;
   }
-  std::cout << absl::StrFormat("%6d %14.1f %14.1f %14.1f %10.2f %10.3f %10.1f\n", batch,
-                               measurement.prefill_tokens_per_second, measurement.decode_tokens_per_second,
+  std::cout << absl::StrFormat("%6d %14.1f %5.0f %% %14.1f %5.0f %% %14.1f %10.2f %10.3f %10.1f %8.1f\n", batch,
+                               measurement.prefill_tokens_per_second, 100 * prefill_share,
+                               measurement.decode_tokens_per_second, 100 * decode_share,
                                measurement.output_tokens_per_second, measurement.time_to_first_token_ms,
-                               measurement.time_per_output_token_ms, peak_mib)
+                               measurement.time_per_output_token_ms, peak_mib, measurement.decode_experts)
             << std::flush;
 }
 
@@ -158,20 +251,15 @@ absl::Status RunBench(BenchOptions options) {
     options.engine.max_num_seqs = std::max(options.engine.max_num_seqs, batch);
   }
   options.engine.max_num_queued_tokens = INT64_MAX;
+  RETURN_IF_ERROR(options.engine.Validate());
+  ASSIGN_OR_RETURN(const Bounds bounds, MeasureBounds(options));
   StepRecorder recorder;
   ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, Engine::Create(options.engine, &recorder));
   if (const int length = options.input_len + options.output_len; length > engine->info().max_model_len) {
     return absl::InvalidArgumentError(StrCat("--input-len plus --output-len is ", length, "; the model's length is ",
                                              engine->info().max_model_len));
   }
-  if (!options.json) {
-    const EngineInfo& info = engine->info();
-    std::cout << absl::StrFormat("%s, %s weights, %s, %d threads; %d tokens in, %d out; medians of %d\n",
-                                 info.model_name, info.weights_dtype, info.isa, info.num_threads, options.input_len,
-                                 options.output_len, options.repetitions)
-              << absl::StrFormat("%6s %14s %14s %14s %10s %10s %10s\n", "batch", "prefill tok/s", "decode tok/s",
-                                 "output tok/s", "ttft ms", "tpot ms", "peak MiB");
-  }
+  if (!options.json) PrintHeader(options, engine->info(), bounds.ceilings);
   std::mt19937_64 random(1);
   for (int batch : options.batches) {
     RETURN_IF_ERROR(Measure(*engine, recorder, options, batch, random).status());  // warm up
@@ -179,7 +267,7 @@ absl::Status RunBench(BenchOptions options) {
     for (int i = 0; i < options.repetitions; ++i) {
       ASSIGN_OR_RETURN(runs.emplace_back(), MeasureWholeBatch(*engine, recorder, options, batch, random));
     }
-    PrintLine(options, engine->info(), batch, Medians(runs));
+    PrintLine(options, engine->info(), bounds, batch, Medians(runs));
   }
   return absl::OkStatus();
 }

@@ -16,4 +16,15 @@ double DecodeTokensPerSecond(const std::vector<StepStats>& steps, int batch) {
   return num_tokens > 0 ? static_cast<double>(num_tokens) / absl::ToDoubleSeconds(last - first) : 0.0;
 }
 
+double ExpertsPerLayer(const std::vector<StepStats>& steps, StepPhase phase) {
+  double sum = 0.0;
+  int count = 0;
+  for (const StepStats& step : steps) {
+    if (step.phase != phase) continue;
+    sum += step.experts_per_layer;
+    ++count;
+  }
+  return count > 0 ? sum / count : 0.0;
+}
+
 }  // namespace expertd

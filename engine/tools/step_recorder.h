@@ -47,4 +47,7 @@ class StepRecorder final : public StatsSink {
 // span; 0 when there was none.
 double DecodeTokensPerSecond(const std::vector<StepStats>& steps, int batch);
 
+// The mean over steps of `phase` of the distinct experts that a sparse layer used; 0 when there was none.
+double ExpertsPerLayer(const std::vector<StepStats>& steps, StepPhase phase);
+
 }  // namespace expertd

@@ -101,6 +101,32 @@ def test_inspect_counts_what_the_file_holds():
     assert run("inspect", MODEL).stdout.startswith("model")
 
 
+@pytest.mark.parametrize("weights", ["int8", "int4", "bf16"])
+def test_quantize_makes_a_folder_that_generates_the_same(tmp_path, weights):
+    packed = tmp_path / "packed"
+    arguments = ("--json", "--chat", "--prompt", "Hello!", "--seed", "5", "--temperature", "1")
+    loading = () if weights == "bf16" else ("--quantization", weights)
+
+    run("quantize", MODEL, packed, "--format", weights)
+
+    assert run("generate", packed, *arguments).stdout == run("generate", MODEL, *loading, *arguments).stdout
+    assert json.loads(run("inspect", packed, "--json").stdout)["memory_plan"]["dtype"] == weights
+    again = run("quantize", MODEL, packed, check=False)
+    assert again.returncode != 0 and "is there already" in again.stderr
+
+
+def test_bench_needs_nothing_but_a_config_for_random_weights(tmp_path):
+    (tmp_path / "config.json").write_text((MODEL / "config.json").read_text())
+
+    output = run("bench", tmp_path, "--load-format", "dummy", "--quantization", "int4", "--input-len", "9",
+                 "--output-len", "3", "--batch", "2", "--repetitions", "1", "--json").stdout
+
+    line = json.loads(output)
+    assert line["dtype"] == "int4"
+    assert 0 < line["prefill_share"] and 0 < line["decode_share"]
+    assert 2 <= line["decode_experts_per_layer"] <= 4
+
+
 @pytest.mark.parametrize("arguments, message", [
     (("serve",), "no model folder is given; name one, as in `expertd serve "),
     (("inspect",), "no model folder is given; name one, as in `expertd inspect "),
@@ -125,6 +151,8 @@ def test_inspect_counts_what_the_file_holds():
     (("serve", MODEL, "--dtype", "int3"), "--dtype"),
     (("serve", MODEL, "--tensor-parallel-size", "2"), "--tensor-parallel-size"),
     (("serve", MODEL, "--quantization", "fp8"), "--quantization"),
+    (("quantize", MODEL, "/nowhere/else", "--format", "int4"), "/nowhere/else"),
+    (("quantize", "/nowhere", "/tmp"), "/nowhere is not a folder"),
     (("serve", MODEL, "--no-such-flag", "2"), "--no-such-flag"),
     (("logits", MODEL, "--token-ids", "99999999", "--output", "/dev/null"), "99999999"),
     (("chat", "--once", "--prompt", "x", "--target", "127.0.0.1:1", "--wait-ready", "0.2"), "127.0.0.1:1"),
@@ -150,7 +178,7 @@ def test_known_commands_are_listed(arguments, complaint):
 
     assert result.returncode == 2
     assert complaint in result.stderr
-    assert "the commands are serve, generate, logits, bench, inspect, chat, load" in result.stderr
+    assert "the commands are serve, generate, logits, bench, inspect, quantize, chat, load" in result.stderr
 
 
 def test_errors_in_prompt_files_name_the_line_and_the_byte(tmp_path):
@@ -252,7 +280,8 @@ def test_the_readme_shows_flags_that_exist():
     """Every long flag in the README's commands is one that the command's help knows."""
     readme = (ROOT / "README.md").read_text()
     help_text = "".join(run(command, "--help").stdout
-                        for command in ("serve", "generate", "logits", "bench", "inspect", "chat", "load"))
+                        for command in ("serve", "generate", "logits", "bench", "inspect", "quantize", "chat",
+                                        "load"))
     shown = {word.split("=")[0].rstrip("`,.;:)") for word in readme.replace("|", " ").replace("`", " ").split()
              if re.match("--[a-z]", word)}
 

@@ -20,6 +20,7 @@
 
 #include "engine/kernels/kernels.h"
 #include "engine/platform/thread_pool.h"
+#include "engine/tensor/weight_matrix.h"
 
 namespace expertd {
 namespace {
@@ -45,21 +46,56 @@ int64_t NumMatrices(bool streamed, int64_t bytes) {
   return streamed ? std::max<int64_t>(1, kStreamedBytes / bytes) : 1;
 }
 
+// Rows of x in the form that products with weights of `format` take.
+struct Input {
+  Input(const Kernels& kernels, WeightFormat format, const std::vector<float>& x, int num_rows, int cols) {
+    rows.form = InputFormOf(format, kernels);
+    if (rows.form == InputForm::kF32) {
+      rows = InputRows::Floats(x.data(), cols);
+      return;
+    }
+    rows.stride = PaddedInputs(WeightFormat::kInt4, cols) + 64;
+    rows.sums_stride = 1 + (cols + kGroupInputs - 1) / kGroupInputs;
+    bytes.resize(static_cast<size_t>(num_rows * rows.stride * 2));
+    scales.resize(static_cast<size_t>(num_rows));
+    sums.resize(static_cast<size_t>(num_rows * rows.sums_stride));
+    for (int row = 0; row < num_rows; ++row) {
+      const float* const from = x.data() + int64_t{row} * cols;
+      if (rows.form == InputForm::kBF16) {
+        kernels.round_to_bf16(from, cols, reinterpret_cast<BFloat16*>(bytes.data()) + row * rows.stride);
+      } else {
+        kernels.quantize(from, cols, bytes.data() + row * rows.stride, &scales[row],
+                         sums.data() + row * rows.sums_stride);
+      }
+    }
+    rows.data = bytes.data();
+    rows.scales = scales.data();
+    rows.sums = sums.data();
+  }
+
+  InputRows rows;
+  std::vector<int8_t> bytes;
+  std::vector<float> scales;
+  std::vector<int32_t> sums;
+};
+
 void BM_Matmul(benchmark::State& state, Isa isa, WeightFormat format, bool streamed) {
   const Kernels& kernels = SelectKernels(DetectCpu(), isa);
+  if (isa != Isa::kAmx && kernels.isa != IsaName(isa)) return state.SkipWithError("this CPU lacks the instructions");
   const int rows = static_cast<int>(state.range(0));
   const int outputs = static_cast<int>(state.range(1)), inputs = static_cast<int>(state.range(2));
   const std::vector<float> source = RandomFloats(int64_t{outputs} * inputs);
-  std::vector<WeightMatrix> weights;
   const int64_t bytes = PackedBytes(format, outputs, inputs);
+  std::vector<WeightMatrix> weights;
   for (int64_t i = 0; i < NumMatrices(streamed, bytes); ++i) {
     weights.push_back(*WeightMatrix::Pack(source.data(), DType::kF32, outputs, inputs, format));
   }
   const std::vector<float> x = RandomFloats(int64_t{rows} * inputs);
+  const Input input(kernels, format, x, rows, inputs);
   std::vector<float> y(int64_t{rows} * outputs);
   size_t next = 0;
   for (auto _ : state) {
-    kernels.matmul(x.data(), inputs, rows, weights[next], nullptr, 0, outputs, y.data(), outputs);
+    kernels.matmul(input.rows, rows, weights[next].packed(), nullptr, 0, outputs, y.data(), outputs);
     next = next + 1 < weights.size() ? next + 1 : 0;
     benchmark::DoNotOptimize(y.data());
     benchmark::ClobberMemory();
@@ -101,15 +137,20 @@ void MatmulShapes(benchmark::internal::Benchmark* benchmark) {
   }
 }
 
-BENCHMARK_CAPTURE(BM_Matmul, Avx512F32Cached, Isa::kAvx512, DType::kF32, false)->Apply(MatmulShapes);
-BENCHMARK_CAPTURE(BM_Matmul, Avx512Bf16Cached, Isa::kAvx512, DType::kBF16, false)->Apply(MatmulShapes);
-BENCHMARK_CAPTURE(BM_Matmul, Avx2F32Cached, Isa::kAvx2, DType::kF32, false)->Apply(MatmulShapes);
-BENCHMARK_CAPTURE(BM_Matmul, Avx2Bf16Cached, Isa::kAvx2, DType::kBF16, false)->Apply(MatmulShapes);
+// The best table of this machine, and lower ones by force.
+#define EXPERTD_MATMULS(name, isa, streamed)                                                                   \
+  BENCHMARK_CAPTURE(BM_Matmul, name##F32, isa, WeightFormat::kF32, streamed)->Apply(MatmulShapes);             \
+  BENCHMARK_CAPTURE(BM_Matmul, name##Bf16, isa, WeightFormat::kBF16, streamed)->Apply(MatmulShapes);           \
+  BENCHMARK_CAPTURE(BM_Matmul, name##Int8, isa, WeightFormat::kInt8, streamed)->Apply(MatmulShapes);           \
+  BENCHMARK_CAPTURE(BM_Matmul, name##Int4, isa, WeightFormat::kInt4, streamed)->Apply(MatmulShapes)
+EXPERTD_MATMULS(BestCached, Isa::kAmx, false);
+EXPERTD_MATMULS(BestStreamed, Isa::kAmx, true);
+EXPERTD_MATMULS(Avx512Cached, Isa::kAvx512, false);
+EXPERTD_MATMULS(Avx512Streamed, Isa::kAvx512, true);
+EXPERTD_MATMULS(Avx2VnniCached, Isa::kAvx2Vnni, false);
+EXPERTD_MATMULS(Avx2Cached, Isa::kAvx2, false);
+EXPERTD_MATMULS(Avx2Streamed, Isa::kAvx2, true);
 BENCHMARK_CAPTURE(BM_MatmulOpenBlas, Cached, false)->Apply(MatmulShapes);
-BENCHMARK_CAPTURE(BM_Matmul, Avx512F32Streamed, Isa::kAvx512, DType::kF32, true)->Apply(MatmulShapes);
-BENCHMARK_CAPTURE(BM_Matmul, Avx512Bf16Streamed, Isa::kAvx512, DType::kBF16, true)->Apply(MatmulShapes);
-BENCHMARK_CAPTURE(BM_Matmul, Avx2F32Streamed, Isa::kAvx2, DType::kF32, true)->Apply(MatmulShapes);
-BENCHMARK_CAPTURE(BM_Matmul, Avx2Bf16Streamed, Isa::kAvx2, DType::kBF16, true)->Apply(MatmulShapes);
 BENCHMARK_CAPTURE(BM_MatmulOpenBlas, Streamed, true)->Apply(MatmulShapes);
 
 // Args: rows, context before them, heads, kv heads, head_dim.

@@ -12,6 +12,7 @@
 #endif
 #include "engine/kernels/simd/matmul.inl"
 #include "engine/kernels/simd/attention.inl"
+#include "engine/kernels/simd/peak.inl"
 
 constexpr Kernels kTable = {
     .isa = EXPERTD_ISA_NAME,
@@ -33,4 +34,5 @@ constexpr Kernels kTable = {
     .store_kv = StoreKv,
     .attention = Attention,
     .attention_scratch_floats = AttentionScratchFloats,
+    .run_products = RunProducts,
 };
