@@ -12,6 +12,7 @@
 #include "engine/forward/forward_batch.h"
 #include "engine/forward/forward_context.h"
 #include "engine/kv/kv_cache.h"
+#include "engine/layers/input_rows.h"
 #include "engine/layers/layer_specs.h"
 #include "engine/layers/rope.h"
 
@@ -48,9 +49,12 @@ class Attention {
 
   virtual int64_t size_bytes() const = 0;
 
+  // What AddTo takes x as.
+  virtual InputNeeds input_needs(const Kernels& kernels) const = 0;
+
   // Stores K and V of all rows in layer `layer` of `kv`, then residual += attention(x).
-  // x, residual: [num_tokens, hidden], contiguous, not overlapping.
-  virtual void AddTo(const float* x, const AttentionStep& step, int layer, KvCache& kv, float* residual,
+  // x, residual: [num_tokens, hidden], not overlapping, residual contiguous.
+  virtual void AddTo(const LayerInput& x, const AttentionStep& step, int layer, KvCache& kv, float* residual,
                      ForwardContext& context) const = 0;
 };
 

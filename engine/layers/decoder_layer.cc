@@ -11,15 +11,15 @@ void DecoderLayer::AddAttention(const AttentionStep& step, int layer, KvCache& k
                                 ForwardContext& context) const {
   ScratchArena::Scope scope(context.scratch);
   const int num_rows = step.batch->num_tokens();
-  float* const normed = context.scratch.Take<float>(int64_t{num_rows} * attention_norm.size());
-  attention_norm.Forward(residual, num_rows, normed, context);
+  const InputNeeds needs = attention->input_needs(context.kernels);
+  const LayerInput normed = attention_norm.Forward(residual, num_rows, needs, context);
   attention->AddTo(normed, step, layer, kv, residual, context);
 }
 
 void DecoderLayer::AddFeedForward(int num_rows, float* residual, ForwardContext& context) const {
   ScratchArena::Scope scope(context.scratch);
-  float* const normed = context.scratch.Take<float>(int64_t{num_rows} * feed_forward_norm.size());
-  feed_forward_norm.Forward(residual, num_rows, normed, context);
+  const InputNeeds needs = feed_forward->input_needs(context.kernels);
+  const LayerInput normed = feed_forward_norm.Forward(residual, num_rows, needs, context);
   feed_forward->AddTo(normed, num_rows, residual, context);
 }
 

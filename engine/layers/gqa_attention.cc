@@ -121,13 +121,15 @@ class GqaAttention : public Attention {
     return qkv_.size_bytes() + output_.size_bytes() + q_norm_.size_bytes() + k_norm_.size_bytes();
   }
 
-  void AddTo(const float* x, const AttentionStep& step, int layer, KvCache& kv, float* residual,
+  InputNeeds input_needs(const Kernels& kernels) const override { return {.form = qkv_.input_form(kernels)}; }
+
+  void AddTo(const LayerInput& x, const AttentionStep& step, int layer, KvCache& kv, float* residual,
              ForwardContext& context) const override {
     const int num_rows = step.batch->num_tokens();
     ScratchArena::Scope scope(context.scratch);
     float* const qkv = context.scratch.Take<float>(num_rows * qkv_width());
     float* const attended = context.scratch.Take<float>(num_rows * query_width());
-    qkv_.Forward(x, qkv_.num_inputs(), num_rows, qkv, qkv_width(), context);
+    qkv_.Forward(x.rows, num_rows, qkv, qkv_width(), context);
     Attend(step, PagedLayer(kv, layer), qkv, attended, context);
     output_.AddTo(attended, query_width(), num_rows, residual, context);
   }

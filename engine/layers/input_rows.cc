@@ -20,7 +20,19 @@ int64_t ElementBytes(InputForm form) { return form == InputForm::kF32 ? 4 : form
 
 int64_t SumsOf(int64_t num_cols) { return 1 + CeilDiv(num_cols, kGroupInputs); }
 
-InputRows TakeRows(InputForm form, int64_t num_cols, int num_rows, ScratchArena& scratch) {
+// The arrays of InputRows that were taken from scratch, to be written.
+template <typename T>
+T* Writable(const T* taken) {
+  return const_cast<T*>(taken);
+}
+
+}  // namespace
+
+InputForm InputFormOf(const WeightMatrix& weight, const ForwardContext& context) {
+  return InputFormOf(weight.format(), context.kernels);
+}
+
+InputRows TakeInputRows(InputForm form, int num_cols, int num_rows, ScratchArena& scratch) {
   InputRows rows = {.form = form, .stride = StrideOf(form, num_cols)};
   rows.data = scratch.Take<std::byte>(num_rows * rows.stride * ElementBytes(form));
   if (form == InputForm::kInt8) {
@@ -31,36 +43,26 @@ InputRows TakeRows(InputForm form, int64_t num_cols, int num_rows, ScratchArena&
   return rows;
 }
 
-// The arrays of InputRows that were taken from scratch, to be written.
-template <typename T>
-T* Writable(const T* taken) {
-  return const_cast<T*>(taken);
-}
-
-void Convert(const float* x, int num_cols, int64_t row, const InputRows& out, const Kernels& kernels) {
-  if (out.form == InputForm::kBF16) {
-    auto* const data = Writable(static_cast<const BFloat16*>(out.data));
-    kernels.round_to_bf16(x, num_cols, data + row * out.stride);
+void ConvertRow(const float* x, int num_cols, int64_t row, const InputRows& rows, const Kernels& kernels) {
+  if (rows.form == InputForm::kBF16) {
+    auto* const data = Writable(static_cast<const BFloat16*>(rows.data));
+    kernels.round_to_bf16(x, num_cols, data + row * rows.stride);
   } else {
-    auto* const codes = Writable(static_cast<const int8_t*>(out.data));
-    kernels.quantize(x, num_cols, codes + row * out.stride, Writable(out.scales) + row,
-                     Writable(out.sums) + row * out.sums_stride);
+    auto* const codes = Writable(static_cast<const int8_t*>(rows.data));
+    kernels.quantize(x, num_cols, codes + row * rows.stride, Writable(rows.scales) + row,
+                     Writable(rows.sums) + row * rows.sums_stride);
   }
 }
 
-}  // namespace
-
 int64_t InputRowBytes(InputForm form, int64_t num_cols) { return num_cols * ElementBytes(form); }
 
-InputRows ToInputRows(const float* x, int64_t x_stride, int num_rows, const WeightMatrix& weight,
+InputRows ToInputRows(const float* x, int64_t x_stride, int num_rows, int num_cols, InputForm form,
                       ForwardContext& context) {
-  const InputForm form = InputFormOf(weight.format(), context.kernels);
   if (form == InputForm::kF32) return InputRows::Floats(x, x_stride);
-  const int num_cols = weight.cols();
-  const InputRows rows = TakeRows(form, num_cols, num_rows, context.scratch);
+  const InputRows rows = TakeInputRows(form, num_cols, num_rows, context.scratch);
   // An element is read twice and written once, as vectors: about two multiply-adds of a product.
   ParallelRows(context.pool, num_rows, int64_t{2} * num_cols, [&](int begin, int end, int) {
-    for (int64_t row = begin; row < end; ++row) Convert(x + row * x_stride, num_cols, row, rows, context.kernels);
+    for (int64_t row = begin; row < end; ++row) ConvertRow(x + row * x_stride, num_cols, row, rows, context.kernels);
   });
   return rows;
 }
@@ -77,7 +79,7 @@ InputRows RowsFrom(const InputRows& rows, int64_t row) {
 
 GatheredRows MakeGatheredRows(const InputRows& like, int num_cols, int num_rows, ScratchArena& scratch) {
   GatheredRows gathered;
-  gathered.rows = TakeRows(like.form, num_cols, num_rows, scratch);
+  gathered.rows = TakeInputRows(like.form, num_cols, num_rows, scratch);
   const int64_t copied = like.form == InputForm::kF32 ? num_cols : CeilDiv(num_cols, kGroupInputs) * kGroupInputs;
   gathered.row_bytes = copied * ElementBytes(like.form);
   return gathered;

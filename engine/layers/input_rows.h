@@ -9,10 +9,32 @@
 
 namespace expertd {
 
-// x [num_rows, weight.cols()], row stride x_stride, as products with `weight` take it: x itself, or a copy that lives in
-// the caller's scratch scope. A row's form depends on that row alone.
-InputRows ToInputRows(const float* x, int64_t x_stride, int num_rows, const WeightMatrix& weight,
+// What a layer wants its input as.
+struct InputNeeds {
+  InputForm form = InputForm::kF32;  // of its products
+  bool floats = false;               // the floats beside them, if `form` is another
+};
+
+// The input of a layer: rows as its products take them, and floats, contiguous, where it needs them. With kF32 both are
+// the same.
+struct LayerInput {
+  InputRows rows;
+  const float* floats = nullptr;
+};
+
+// Rows as products with `weight` take them.
+InputForm InputFormOf(const WeightMatrix& weight, const ForwardContext& context);
+
+// x [num_rows, num_cols], row stride x_stride, in `form`: x itself, or a copy that lives in the caller's scratch scope.
+// A row's form depends on that row alone.
+InputRows ToInputRows(const float* x, int64_t x_stride, int num_rows, int num_cols, InputForm form,
                       ForwardContext& context);
+
+// Room in the caller's scratch scope for rows in a form other than kF32, filled by ConvertRow.
+InputRows TakeInputRows(InputForm form, int num_cols, int num_rows, ScratchArena& scratch);
+
+// Puts x [num_cols] into row `row` of rows that TakeInputRows made.
+void ConvertRow(const float* x, int num_cols, int64_t row, const InputRows& rows, const Kernels& kernels);
 
 // The rows from `row` on.
 InputRows RowsFrom(const InputRows& rows, int64_t row);

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "engine/base/log.h"
-#include "engine/kernels/kernels.h"
 #include "engine/layers/input_rows.h"
 #include "engine/layers/work_split.h"
 
@@ -12,7 +11,7 @@ namespace expertd {
 namespace {
 
 TileGrid GridOver(const WeightMatrix& weight, int num_rows, const ForwardContext& context) {
-  const int64_t row_bytes = InputRowBytes(InputFormOf(weight.format(), context.kernels), weight.cols());
+  const int64_t row_bytes = InputRowBytes(InputFormOf(weight, context), weight.cols());
   return MakeTileGrid(num_rows, row_bytes, weight.num_panels(), int64_t{weight.cols()} * kPanelColumns,
                       context.pool.num_threads());
 }
@@ -32,17 +31,14 @@ Linear::Linear(WeightMatrix weight, std::vector<float> bias) : weight_(std::move
   EXPERTD_CHECK(bias_.empty() || static_cast<int>(bias_.size()) == weight_.rows());
 }
 
-void Linear::Forward(const float* x, int64_t x_stride, int num_rows, float* y, int64_t y_stride,
-                     ForwardContext& context) const {
+void Linear::Forward(const InputRows& x, int num_rows, float* y, int64_t y_stride, ForwardContext& context) const {
   if (num_rows == 0) return;
   const TileGrid grid = GridOver(weight_, num_rows, context);
   const float* const bias = bias_.empty() ? nullptr : bias_.data();
-  ScratchArena::Scope scope(context.scratch);
-  const InputRows input = ToInputRows(x, x_stride, num_rows, weight_, context);
   context.pool.ParallelFor(grid.num_tiles(), [&](int index, int) {
     const Tile tile = TileAt(grid, index);
     const Columns columns = ColumnsOf(tile, weight_);
-    context.kernels.matmul(RowsFrom(input, tile.row_begin), tile.num_rows, weight_.packed(), bias, columns.begin,
+    context.kernels.matmul(RowsFrom(x, tile.row_begin), tile.num_rows, weight_.packed(), bias, columns.begin,
                            columns.end, y + tile.row_begin * y_stride, y_stride);
   });
 }
@@ -53,7 +49,7 @@ void Linear::AddTo(const float* x, int64_t x_stride, int num_rows, float* residu
   const float* const bias = bias_.empty() ? nullptr : bias_.data();
   const int64_t width = num_outputs();
   ScratchArena::Scope scope(context.scratch);
-  const InputRows input = ToInputRows(x, x_stride, num_rows, weight_, context);
+  const InputRows input = ToInputRows(x, x_stride, num_rows, num_inputs(), input_form(context.kernels), context);
   float* const product = context.scratch.Take<float>(num_rows * width);
   context.pool.ParallelFor(grid.num_tiles(), [&](int index, int) {
     const Tile tile = TileAt(grid, index);

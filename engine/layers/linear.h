@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/forward/forward_context.h"
+#include "engine/kernels/kernels.h"
 #include "engine/tensor/weight_matrix.h"
 
 namespace expertd {
@@ -21,12 +22,14 @@ class Linear {
   const WeightMatrix& weight() const { return weight_; }
   int64_t size_bytes() const { return weight_.size_bytes() + static_cast<int64_t>(bias_.size() * sizeof(float)); }
 
-  // y = x W^T + b. x: [num_rows, num_inputs], row stride x_stride; y: [num_rows, num_outputs], row stride y_stride.
-  // x and y do not overlap. fp32 accumulation.
-  void Forward(const float* x, int64_t x_stride, int num_rows, float* y, int64_t y_stride,
-               ForwardContext& context) const;
+  // The form in which Forward takes x.
+  InputForm input_form(const Kernels& kernels) const { return InputFormOf(weight_.format(), kernels); }
 
-  // residual += x W^T + b, [num_rows, num_outputs] contiguous.
+  // y = x W^T + b. x: [num_rows, num_inputs]; y: [num_rows, num_outputs], row stride y_stride. x and y do not overlap.
+  // fp32 accumulation.
+  void Forward(const InputRows& x, int num_rows, float* y, int64_t y_stride, ForwardContext& context) const;
+
+  // residual += x W^T + b, [num_rows, num_outputs] contiguous. x: row stride x_stride.
   void AddTo(const float* x, int64_t x_stride, int num_rows, float* residual, ForwardContext& context) const;
 
  private:

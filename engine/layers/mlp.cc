@@ -17,21 +17,23 @@ class Mlp : public FeedForward {
 
   int64_t size_bytes() const override { return gate_up_.size_bytes() + down_.size_bytes(); }
 
-  void AddTo(const float* x, int num_rows, float* residual, ForwardContext& context) const override {
+  InputNeeds input_needs(const Kernels& kernels) const override {
+    return {.form = InputFormOf(gate_up_.weight().format(), kernels)};
+  }
+
+  void AddTo(const LayerInput& x, int num_rows, float* residual, ForwardContext& context) const override {
     if (num_rows == 0) return;
     const int num_threads = context.pool.num_threads();
-    const int num_inputs = gate_up_.num_inputs();
     const int64_t width = gate_up_.padded_width();
     ScratchArena::Scope scope(context.scratch);
-    const InputRows input = ToInputRows(x, num_inputs, num_rows, gate_up_.weight(), context);
-    const TileGrid grid = MakeTileGrid(num_rows, InputRowBytes(input.form, num_inputs), gate_up_.num_blocks(),
-                                       gate_up_.block_work(), num_threads);
+    const TileGrid grid = MakeTileGrid(num_rows, InputRowBytes(x.rows.form, gate_up_.num_inputs()),
+                                       gate_up_.num_blocks(), gate_up_.block_work(), num_threads);
     const int64_t scratch_floats = gate_up_.ScratchFloats(grid.rows_per_tile);
     float* const scratch = context.scratch.Take<float>(scratch_floats * num_threads);
     float* const activated = context.scratch.Take<float>(num_rows * width);
     context.pool.ParallelFor(grid.num_tiles(), [&](int index, int thread) {
       const Tile tile = TileAt(grid, index);
-      gate_up_.Apply(RowsFrom(input, tile.row_begin), tile.num_rows, tile.unit_begin, tile.unit_end,
+      gate_up_.Apply(RowsFrom(x.rows, tile.row_begin), tile.num_rows, tile.unit_begin, tile.unit_end,
                      scratch + thread * scratch_floats, activated + tile.row_begin * width, width, context.kernels);
     });
     down_.AddTo(activated, width, num_rows, residual, context);

@@ -52,8 +52,8 @@ Grouping GroupByExpert(const int32_t* experts, int num_rows, int per_token, int 
   return {num_rows, per_token, row_of_slot, slot_of_assignment, expert_begin};
 }
 
-// Cuts the products of all experts into tiles of about equal work. `row_bytes`: of the input; `unit_work`: multiply-adds of one unit of columns
-// for one row.
+// Cuts the products of all experts into tiles of about equal work. `row_bytes`: of the input; `unit_work`:
+// multiply-adds of one unit of columns for one row.
 std::span<const ExpertTile> CutExperts(const Grouping& grouping, int num_experts, int64_t row_bytes, int num_units,
                                        int64_t unit_work, int num_threads, ScratchArena& scratch) {
   const int64_t total_work = int64_t{grouping.num_slots()} * num_units * unit_work;
@@ -99,63 +99,68 @@ void ForEachTile(std::span<const ExpertTile> tiles, int64_t total_work, ThreadPo
 
 class Moe : public FeedForward {
  public:
-  Moe(std::unique_ptr<Router> router, std::vector<Expert> experts)
-      : router_(std::move(router)),
+  Moe(Linear gate, std::unique_ptr<Router> router, std::vector<Expert> experts)
+      : gate_(std::move(gate)),
+        router_(std::move(router)),
         experts_(std::move(experts)),
         hidden_(experts_.front().gate_up.num_inputs()),
         padded_width_(experts_.front().gate_up.padded_width()) {}
 
   int64_t size_bytes() const override {
-    int64_t total = router_->size_bytes();
+    int64_t total = gate_.size_bytes();
     for (const Expert& expert : experts_) total += expert.gate_up.size_bytes() + expert.down.size_bytes();
     return total;
   }
 
-  void AddTo(const float* x, int num_rows, float* residual, ForwardContext& context) const override {
+  InputNeeds input_needs(const Kernels& kernels) const override {
+    return {.form = InputFormOf(experts_.front().gate_up.weight().format(), kernels), .floats = true};
+  }
+
+  void AddTo(const LayerInput& x, int num_rows, float* residual, ForwardContext& context) const override {
     if (num_rows == 0) return;
     ScratchArena::Scope scope(context.scratch);
     const int per_token = router_->experts_per_token();
     int32_t* const chosen = context.scratch.Take<int32_t>(int64_t{num_rows} * per_token);
     float* const weights = context.scratch.Take<float>(int64_t{num_rows} * per_token);
     Route(x, num_rows, chosen, weights, context);
-    const Grouping grouping = GroupByExpert(chosen, num_rows, per_token, router_->num_experts(), context.scratch);
+    const Grouping grouping = GroupByExpert(chosen, num_rows, per_token, num_experts(), context.scratch);
     ++context.counters.moe_layers;
     for (int e = 0; e < num_experts(); ++e) {
       context.counters.activated_experts += grouping.expert_begin[e] < grouping.expert_begin[e + 1] ? 1 : 0;
     }
     float* const activated = context.scratch.Take<float>(int64_t{grouping.num_slots()} * padded_width_);
-    Activate(x, grouping, activated, context);
+    Activate(x.rows, grouping, activated, context);
     AddOutputs(activated, grouping, weights, residual, context);
   }
 
  private:
   int num_experts() const { return static_cast<int>(experts_.size()); }
 
-  void Route(const float* x, int num_rows, int32_t* chosen, float* weights, ForwardContext& context) const {
+  void Route(const LayerInput& x, int num_rows, int32_t* chosen, float* weights, ForwardContext& context) const {
     const int per_token = router_->experts_per_token();
     float* const logits = context.scratch.Take<float>(int64_t{num_rows} * num_experts());
+    gate_.Forward(InputRows::Floats(x.floats, hidden_), num_rows, logits, num_experts(), context);
     ParallelRows(context.pool, num_rows, router_->row_work(), [&](int begin, int end, int) {
-      router_->Route(x + int64_t{begin} * hidden_, end - begin, logits + int64_t{begin} * num_experts(),
+      router_->Route(logits + int64_t{begin} * num_experts(), end - begin,
                      chosen + int64_t{begin} * per_token, weights + int64_t{begin} * per_token, context.kernels);
     });
   }
 
   // activated[slot] = silu(gate) * up of the slot's expert and row: [num_slots, padded_width].
-  void Activate(const float* x, const Grouping& grouping, float* activated, ForwardContext& context) const {
+  void Activate(const InputRows& x, const Grouping& grouping, float* activated, ForwardContext& context) const {
     const GateUp& any = experts_.front().gate_up;
     const int num_threads = context.pool.num_threads();
-    const InputRows input = ToInputRows(x, hidden_, grouping.num_rows, any.weight(), context);
     const std::span<const ExpertTile> tiles =
-        CutExperts(grouping, num_experts(), InputRowBytes(input.form, hidden_), any.num_blocks(), any.block_work(),
+        CutExperts(grouping, num_experts(), InputRowBytes(x.form, hidden_), any.num_blocks(), any.block_work(),
                    num_threads, context.scratch);
     int most_rows = 0;
     for (const ExpertTile& tile : tiles) most_rows = std::max(most_rows, tile.num_rows);
-    const GatheredRows gathered = MakeGatheredRows(input, hidden_, most_rows * num_threads, context.scratch);
+    const GatheredRows gathered = MakeGatheredRows(x, hidden_, most_rows * num_threads, context.scratch);
     const int64_t product_floats = any.ScratchFloats(most_rows);
     float* const products = context.scratch.Take<float>(product_floats * num_threads);
     const int64_t total_work = int64_t{grouping.num_slots()} * any.num_blocks() * any.block_work();
     ForEachTile(tiles, total_work, context.pool, [&](const ExpertTile& tile, int thread) {
-      const InputRows rows = Gather(input, grouping, tile, gathered, thread * most_rows);
+      const InputRows rows = Gather(x, grouping, tile, gathered, thread * most_rows);
       experts_[tile.expert].gate_up.Apply(
           rows, tile.num_rows, tile.unit_begin, tile.unit_end, products + thread * product_floats,
           activated + int64_t{tile.slot_begin} * padded_width_, padded_width_, context.kernels);
@@ -183,7 +188,8 @@ class Moe : public FeedForward {
   // outputs[slot] = down(activated[slot]): [num_slots, hidden].
   void Project(const float* activated, const Grouping& grouping, float* outputs, ForwardContext& context) const {
     const WeightMatrix& any = experts_.front().down;
-    const InputRows input = ToInputRows(activated, padded_width_, grouping.num_slots(), any, context);
+    const InputRows input = ToInputRows(activated, padded_width_, grouping.num_slots(), any.cols(),
+                                        InputFormOf(any, context), context);
     const int64_t panel_work = int64_t{any.cols()} * kPanelColumns;
     const std::span<const ExpertTile> tiles =
         CutExperts(grouping, num_experts(), InputRowBytes(input.form, any.cols()), any.num_panels(), panel_work,
@@ -215,6 +221,7 @@ class Moe : public FeedForward {
     });
   }
 
+  const Linear gate_;  // f32
   const std::unique_ptr<Router> router_;
   const std::vector<Expert> experts_;
   const int hidden_;
@@ -248,9 +255,9 @@ ExpertRows SeparateExpert(const MoeSpec& spec, int hidden_size, const std::strin
 
 }  // namespace
 
-std::unique_ptr<FeedForward> MakeMoe(std::unique_ptr<Router> router, std::vector<Expert> experts) {
-  EXPERTD_CHECK(static_cast<int>(experts.size()) == router->num_experts());
-  return std::make_unique<Moe>(std::move(router), std::move(experts));
+std::unique_ptr<FeedForward> MakeMoe(Linear gate, std::unique_ptr<Router> router, std::vector<Expert> experts) {
+  EXPERTD_CHECK(static_cast<int>(experts.size()) == gate.num_outputs());
+  return std::make_unique<Moe>(std::move(gate), std::move(router), std::move(experts));
 }
 
 absl::StatusOr<std::unique_ptr<FeedForward>> LoadMoe(const MoeSpec& spec, int hidden_size, const MoeNames& names,
@@ -271,7 +278,8 @@ absl::StatusOr<std::unique_ptr<FeedForward>> LoadMoe(const MoeSpec& spec, int hi
                                                      .cols = spec.expert_intermediate_size,
                                                      .parts = {rows.down}}));
   }
-  return MakeMoe(MakeSoftmaxTopKRouter(spec.router, spec.experts_per_token, std::move(gate)), std::move(experts));
+  return MakeMoe(Linear(std::move(gate)),
+                 MakeSoftmaxTopKRouter(spec.router, spec.num_experts, spec.experts_per_token), std::move(experts));
 }
 
 }  // namespace expertd

@@ -23,7 +23,7 @@ struct Expert {
 
 // residual += sum over the token's experts of weight * expert(x), in fp32 and in router order. Tokens are grouped by
 // expert once per call; the pool's items are (expert, rows, columns).
-std::unique_ptr<FeedForward> MakeMoe(std::unique_ptr<Router> router, std::vector<Expert> experts);
+std::unique_ptr<FeedForward> MakeMoe(Linear gate, std::unique_ptr<Router> router, std::vector<Expert> experts);
 
 // Names of the tensors of a sparse layer. Checkpoints hold experts one by one
 // ("<experts>.<e>.gate_proj.weight", "...up_proj.weight", "...down_proj.weight") or stacked

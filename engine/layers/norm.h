@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/forward/forward_context.h"
+#include "engine/layers/input_rows.h"
 
 namespace expertd {
 
@@ -18,8 +19,9 @@ class RmsNorm {
   int size() const { return static_cast<int>(weight_.size()); }
   int64_t size_bytes() const { return static_cast<int64_t>(weight_.size() * sizeof(float)); }
 
-  // x, y: [num_rows, size], contiguous; y may be x. Cut over the pool by rows.
-  void Forward(const float* x, int num_rows, float* y, ForwardContext& context) const;
+  // x [num_rows, size], contiguous, as a layer needs it; the result lives in the caller's scratch scope. Each row is
+  // converted while it is in the cache. Cut over the pool by rows.
+  LayerInput Forward(const float* x, int num_rows, InputNeeds needs, ForwardContext& context) const;
 
   // One row, on the calling thread; y may be x.
   void Apply(const float* x, float* y, const Kernels& kernels) const;

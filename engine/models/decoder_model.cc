@@ -62,8 +62,9 @@ class DecoderModel : public Model {
     parts_.layers[last_layer].AddAttention(step, last_layer, kv, residual, context);
     GatherRows(residual, batch.logits_rows, hidden, last);
     parts_.layers[last_layer].AddFeedForward(num_logits, last, context);
-    parts_.final_norm.Forward(last, num_logits, last, context);
-    parts_.head->Forward(last, hidden, num_logits, logits, config_.vocab_size, context);
+    const InputNeeds needs = {.form = parts_.head->input_form(context.kernels)};
+    const LayerInput normed = parts_.final_norm.Forward(last, num_logits, needs, context);
+    parts_.head->Forward(normed.rows, num_logits, logits, config_.vocab_size, context);
   }
 
  private:

@@ -35,16 +35,11 @@ struct Routed {
   std::vector<float> weights;
 };
 
-// Routes one token whose router logits are `logits`: the gate is the identity.
 Routed RouteLogits(std::vector<float> logits, int per_token, bool normalizes) {
-  const int size = static_cast<int>(logits.size());
-  std::vector<float> identity(size * size, 0.0f);
-  for (int i = 0; i < size; ++i) identity[i * size + i] = 1.0f;
-  const auto router = MakeSoftmaxTopKRouter({.normalizes_top_k = normalizes}, per_token,
-                                            *WeightMatrix::Pack(identity.data(), DType::kF32, size, size, WeightFormat::kF32));
+  const auto router =
+      MakeSoftmaxTopKRouter({.normalizes_top_k = normalizes}, static_cast<int>(logits.size()), per_token);
   Routed routed = {std::vector<int32_t>(per_token), std::vector<float>(per_token)};
-  std::vector<float> scratch(size);
-  router->Route(logits.data(), 1, scratch.data(), routed.experts.data(), routed.weights.data(), Scalar());
+  router->Route(logits.data(), 1, routed.experts.data(), routed.weights.data(), Scalar());
   return routed;
 }
 
@@ -156,7 +151,7 @@ std::vector<float> RunLayer(const FeedForward& layer, const std::vector<float>& 
   ThreadPool pool(num_threads);
   ScratchArena scratch;
   ForwardContext context = {SelectKernels(DetectCpu(), isa), pool, scratch};
-  layer.AddTo(x.data(), num_rows, residual.data(), context);
+  layer.AddTo({InputRows::Floats(x.data(), kHidden), x.data()}, num_rows, residual.data(), context);
   return residual;
 }
 

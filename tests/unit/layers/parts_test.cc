@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <numeric>
 #include <random>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "engine/checkpoint/weight_reader.h"
 #include "engine/kernels/kernels.h"
 #include "engine/layers/embedding.h"
+#include "engine/layers/input_rows.h"
 #include "engine/layers/linear.h"
 #include "engine/layers/norm.h"
 #include "engine/layers/work_split.h"
@@ -54,7 +56,7 @@ TEST_F(PartsTest, LinearIsTheProductPlusTheBias) {
   const Linear linear = MakeLinear(num_outputs, num_inputs, bias);
   std::vector<float> y(static_cast<size_t>(num_rows) * num_outputs);
 
-  linear.Forward(x.data(), num_inputs, num_rows, y.data(), num_outputs, context_);
+  linear.Forward(InputRows::Floats(x.data(), num_inputs), num_rows, y.data(), num_outputs, context_);
 
   for (const int row : {0, 255, 599}) {
     for (const int column : {0, 32, 134}) {
@@ -78,14 +80,42 @@ TEST_F(PartsTest, LinearAddsToAResidual) {
 TEST_F(PartsTest, RmsNormScalesEachRowByItself) {
   const RmsNorm norm({1.0f, 2.0f}, 0.0);
   const std::vector<float> x = {3.0f, 4.0f, 30.0f, 40.0f};
-  std::vector<float> y(4);
 
-  norm.Forward(x.data(), 2, y.data(), context_);
+  ScratchArena::Scope scope(scratch_);
+  const float* const y = norm.Forward(x.data(), 2, {.form = InputForm::kF32}, context_).floats;
 
   const float root = std::sqrt(12.5f);
   EXPECT_NEAR(y[0], 3.0f / root, 1e-6f);
   EXPECT_NEAR(y[1], 8.0f / root, 1e-6f);
   EXPECT_NEAR(y[2], 3.0f / root, 1e-6f);
+}
+
+// The fused pass gives what norm and conversion give one after the other.
+TEST_F(PartsTest, RmsNormGivesRowsInTheFormThatProductsTake) {
+  const int size = 300, num_rows = 41;
+  const RmsNorm norm(Random(size, 4), 1e-6);
+  const std::vector<float> x = Random(int64_t{num_rows} * size, 5);
+  for (const InputForm form : {InputForm::kBF16, InputForm::kInt8}) {
+    ScratchArena::Scope scope(scratch_);
+    const float* const normed = norm.Forward(x.data(), num_rows, {}, context_).floats;
+    const InputRows expected = ToInputRows(normed, size, num_rows, size, form, context_);
+
+    const LayerInput alone = norm.Forward(x.data(), num_rows, {.form = form}, context_);
+    const LayerInput both = norm.Forward(x.data(), num_rows, {.form = form, .floats = true}, context_);
+
+    EXPECT_EQ(alone.floats, nullptr);
+    EXPECT_EQ(std::memcmp(both.floats, normed, sizeof(float) * size * num_rows), 0);
+    for (const InputRows& rows : {alone.rows, both.rows}) {
+      ASSERT_EQ(rows.stride, expected.stride);
+      for (int64_t row = 0; row < num_rows; ++row) {
+        const InputRows given = RowsFrom(rows, row), wanted = RowsFrom(expected, row);
+        ASSERT_EQ(std::memcmp(given.data, wanted.data, static_cast<size_t>(InputRowBytes(form, size))), 0);
+        if (form != InputForm::kInt8) continue;
+        EXPECT_EQ(*given.scales, *wanted.scales);
+        EXPECT_EQ(given.sums[0], wanted.sums[0]);
+      }
+    }
+  }
 }
 
 TEST_F(PartsTest, EmbeddingReadsItsTableOrTheHeadItIsTiedTo) {
