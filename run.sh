@@ -7,10 +7,21 @@ cd "$(dirname "$0")"
 source .ci/packages.sh
 
 model=models/expertd-tiny
-if [[ $# -gt 0 && -d $1 ]]; then
+if [[ $# -gt 0 && $1 != -* ]]; then
   model=$1
   shift
+  [[ -d $model ]] || { echo "run.sh: there is no model folder '$model'" >&2; exit 2; }
 fi
+key_file=()
+for ((i = 1; i <= $#; ++i)); do
+  case ${!i//_/-} in
+    --grpc-listen | --grpc-listen=*) echo "run.sh: set GRPC_PORT=... instead of --grpc-listen" >&2; exit 2 ;;
+    --metrics-listen | --metrics-listen=*) echo "run.sh: set METRICS_PORT=... instead of --metrics-listen" >&2; exit 2 ;;
+    --ssl-*) echo "run.sh speaks without TLS; build it, then call \`expertd serve\` yourself" >&2; exit 2 ;;
+    --api-key-file) next=$((i + 1)); key_file=(--api-key-file "${!next:-}") ;;
+    --api-key-file=*) key_file=(--api-key-file "${!i#*=}") ;;
+  esac
+done
 grpc_port=${GRPC_PORT:-50051}
 metrics_port=${METRICS_PORT:-9464}
 
@@ -39,7 +50,7 @@ kill -0 $server 2>/dev/null || { wait $server; exit 1; }  # another server holds
 question="Hello! Please tell me a short story about a cat."
 echo
 echo "> $question"
-if ! "$expertd" chat --target "127.0.0.1:$grpc_port" --once --stats --prompt "$question"; then
+if ! "$expertd" chat --target "127.0.0.1:$grpc_port" "${key_file[@]}" --once --stats --prompt "$question"; then
   kill -TERM $server 2>/dev/null || true
   wait $server || true
   exit 1
@@ -49,7 +60,7 @@ cat <<END
 expertd serves $model
   gRPC     127.0.0.1:$grpc_port
   metrics  http://127.0.0.1:$metrics_port/metrics
-  talk     $expertd chat --target 127.0.0.1:$grpc_port
+  talk     $expertd chat --target 127.0.0.1:$grpc_port ${key_file[*]}
 Ctrl-C stops it.
 END
 wait $server

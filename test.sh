@@ -47,6 +47,12 @@ node_environment() {
   mkdir -p build/node && npm install --prefix build/node --no-audit --no-fund --silent "@bufbuild/buf@$BUF_VERSION"
 }
 
+# promtool, the linter of metrics, is in Debian's prometheus.
+promtool_environment() {
+  command -v promtool >/dev/null || [[ -x build/prometheus/usr/bin/promtool ]] && return
+  extract_package prometheus build/prometheus
+}
+
 step packages install_missing "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" || exit 1
 # A build folder of run.sh has the tests switched off.
 if grep -qs 'EXPERTD_TESTS:BOOL=OFF' build/release/CMakeCache.txt; then cmake --preset release -DEXPERTD_TESTS=ON >/dev/null; fi
@@ -54,7 +60,7 @@ step configure-release configure release
 step build-release cmake --build --preset release && ctest_preset release
 step configure-asan configure asan
 step build-asan cmake --build --preset asan --target unit_tests && ctest_preset asan
-if step python python_environment && step node node_environment; then
+if step python python_environment && step node node_environment && step promtool promtool_environment; then
   echo "== pytest"
   start=$SECONDS
   build/venv/bin/python -m pytest -q -p no:cacheprovider tests 2>&1 | tee build/pytest.log | tail -n 60

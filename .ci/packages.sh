@@ -8,7 +8,12 @@ BUILD_PACKAGES=(
   libpcre2-dev libutf8proc-dev libxxhash-dev
 )
 # What the tests need beside that.
-TEST_PACKAGES=(libgtest-dev libgmock-dev libbenchmark-dev libopenblas-dev prometheus python3 python3-venv npm)
+TEST_PACKAGES=(libgtest-dev libgmock-dev libbenchmark-dev libopenblas-dev python3 python3-venv npm)
+
+# as_root COMMAND...: runs it as root, by sudo where that is needed.
+as_root() {
+  if [[ $(id -u) -eq 0 ]]; then "$@"; else sudo "$@"; fi
+}
 
 # install_missing PACKAGE...: installs what dpkg does not know as installed; does nothing when all are there.
 install_missing() {
@@ -20,14 +25,20 @@ install_missing() {
     dpkg-query -W -f='${Status}\n' "$package" 2>/dev/null | grep -q '^install ok installed$' || missing+=("$package")
   done
   [[ ${#missing[@]} -eq 0 ]] && return
-  local sudo=""
-  if [[ $(id -u) -ne 0 ]]; then
-    command -v sudo >/dev/null || { echo "missing packages: ${missing[*]}; install them as root" >&2; return 1; }
-    sudo="sudo"
+  if [[ $(id -u) -ne 0 ]] && ! command -v sudo >/dev/null; then
+    echo "missing packages: ${missing[*]}; install them as root" >&2
+    return 1
   fi
   echo "installing ${missing[*]}"
-  $sudo apt-get update -q >/dev/null
-  $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null
+  as_root apt-get update -q >/dev/null
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# extract_package PACKAGE FOLDER: the package's files under a folder of ours: nothing is installed, no service starts.
+extract_package() {
+  mkdir -p "$2"
+  (cd "$2" && { apt-get download -q "$1" || { as_root apt-get update -q && apt-get download -q "$1"; }; } &&
+    dpkg-deb -x "$1"_*.deb . && rm "$1"_*.deb)
 }
 
 # configure PRESET [CMake argument...]: configures once; CMake configures again by itself when its files change.

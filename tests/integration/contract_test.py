@@ -1,4 +1,4 @@
-"""The published contract: buf's lint, and a comment on every field that says unit, range or default."""
+"""The published contract: buf's lint, and a comment above every declaration."""
 
 import pathlib
 import re
