@@ -161,13 +161,7 @@ class EngineImpl final : public Engine {
     return load;
   }
   const EngineInfo& info() const override { return loaded_.info; }
-  RequestLimits request_limits() const override {
-    RequestLimits limits;
-    limits.vocab_size = loaded_.info.vocab_size;
-    limits.max_num_candidates = config_.max_num_candidates;
-    limits.max_logprobs = config_.max_logprobs;
-    return limits;
-  }
+  RequestLimits request_limits() const override { return config_.LimitsOfRequests(loaded_.info.vocab_size); }
   const Tokenizer* tokenizer() const override { return loaded_.tokenizer.get(); }
   const ChatTemplate* chat_template() const override { return loaded_.chat_template.get(); }
 
@@ -499,7 +493,7 @@ void EngineImpl::Step() {
   scheduler_.Commit(plan, *result);
   const absl::Time end = absl::Now();
   WriteOutputs(plan, *result, end);
-  ReportStep(plan, num_prefill_rows, result.ok() ? result->experts_per_layer : 0.0, start, end);
+  ReportStep(plan, num_prefill_rows, result->experts_per_layer, start, end);
 }
 
 void EngineImpl::WriteOutputs(const StepPlan& plan, const StepResult& result, absl::Time now) {

@@ -1,6 +1,7 @@
 #include "engine/engine_config.h"
 
 #include <filesystem>
+#include <system_error>
 
 #include "engine/base/range_check.h"
 #include "engine/base/status_macros.h"
@@ -10,6 +11,10 @@ namespace expertd {
 
 absl::Status EngineConfig::Validate() const {
   if (model_path.empty()) return absl::InvalidArgumentError("no model folder is given");
+  std::error_code error;
+  if (!std::filesystem::is_directory(model_path, error)) {
+    return absl::NotFoundError(StrCat("there is no model folder '", model_path, "'"));
+  }
   if (block_size != 16 && block_size != 32 && block_size != 64 && block_size != 128) {
     return absl::InvalidArgumentError(StrCat("--block-size is ", block_size, "; must be 16, 32, 64 or 128"));
   }
@@ -42,6 +47,14 @@ absl::Status EngineConfig::Validate() const {
         StrCat("priority_ageing is ", absl::FormatDuration(priority_ageing), "; must be positive"));
   }
   return absl::OkStatus();
+}
+
+RequestLimits EngineConfig::LimitsOfRequests(int32_t vocab_size) const {
+  RequestLimits limits;
+  limits.vocab_size = vocab_size;
+  limits.max_num_candidates = max_num_candidates;
+  limits.max_logprobs = max_logprobs;
+  return limits;
 }
 
 WeightFormat EngineConfig::weight_format() const {

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "engine/kernels/kernels.h"
+#include "engine/request/request.h"
 #include "engine/tensor/dtype.h"
 #include "engine/tensor/weight_format.h"
 
@@ -39,8 +40,11 @@ struct EngineConfig {
   int32_t max_logprobs = 20;
   absl::Duration priority_ageing = absl::Seconds(10);
 
-  // InvalidArgument naming the flag, the value and what is allowed.
+  // InvalidArgument naming the flag, the value and what is allowed; NotFound when the model folder is not there.
   absl::Status Validate() const;
+
+  // What requests are checked against, given the width of the model's logits.
+  RequestLimits LimitsOfRequests(int32_t vocab_size) const;
 
   // How matrices are held: quantization, or else weights_dtype.
   WeightFormat weight_format() const;

@@ -5,7 +5,6 @@
 #include <optional>
 #include <string_view>
 
-#include "engine/base/log.h"
 #include "engine/base/strings.h"
 
 namespace expertd {
@@ -42,7 +41,7 @@ void AddDTypeFlag(CLI::App& command, EngineConfig& config) {
 
 void AddQuantizationFlag(CLI::App& command, EngineConfig& config) {
   command.add_option_function<std::string>(
-      "--quantization",
+      "-q,--quantization",
       [&config](const std::string& name) {
         const auto it = kQuantizations.find(name);
         if (it == kQuantizations.end()) {
@@ -65,45 +64,14 @@ void AddLoadFormatFlag(CLI::App& command, EngineConfig& config) {
       "auto, safetensors or dummy: random weights for benchmarks, config.json alone is read [auto]");
 }
 
-enum class Foreign { kWarns, kRefuses };
-
-struct ForeignFlag {
-  const char* name;
-  Foreign action;
-  bool takes_value;
-  const char* remark;
+// The short names of `vllm serve` that have more than one letter.
+struct ShortName {
+  std::string_view name, full_name;
 };
-
-constexpr ForeignFlag kForeignFlags[] = {
-    {"--trust-remote-code", Foreign::kWarns, false, "nothing from a model folder is ever executed"},
-    {"--enforce-eager", Foreign::kWarns, false, "there are no graphs to capture"},
-    {"--enable-chunked-prefill", Foreign::kWarns, false, "prefill is always chunked"},
-    {"--disable-log-requests", Foreign::kWarns, false, "requests are logged only with --enable-log-requests"},
-    {"--no-enable-log-requests", Foreign::kWarns, false, "requests are logged only with --enable-log-requests"},
-    {"--disable-log-stats", Foreign::kWarns, false, "statistics are metrics, not log lines"},
-    {"--swap-space", Foreign::kWarns, true, "preempted sequences are recomputed, not swapped"},
-    {"--device", Foreign::kWarns, true, "expertd runs on CPUs"},
-    {"--uvicorn-log-level", Foreign::kWarns, true, "there is no uvicorn"},
-    {"--distributed-executor-backend", Foreign::kWarns, true, "one process serves one replica"},
-    {"--tensor-parallel-size", Foreign::kRefuses, true, "only one rank is supported; use --threads"},
-    {"--pipeline-parallel-size", Foreign::kRefuses, true, "only one rank is supported; use --threads"},
-    {"--data-parallel-size", Foreign::kRefuses, true, "run one process per replica"},
-    {"--enable-lora", Foreign::kRefuses, false, "adapters are not supported"},
-    {"--speculative-config", Foreign::kRefuses, true, "speculative decoding is not supported"},
-    {"--tokenizer", Foreign::kRefuses, true, "the tokenizer is read from the model folder"},
-    {"--chat-template", Foreign::kRefuses, true, "the chat template is read from the model folder"},
-    {"--tool-call-parser", Foreign::kRefuses, true, "tool calls are not parsed; they are in the text"},
-    {"--reasoning-parser", Foreign::kRefuses, true, "reasoning is not split; it is in the text"},
-    {"--api-key", Foreign::kRefuses, true, "a key on the command line is seen by every user; use --api-key-file"},
+constexpr ShortName kShortNames[] = {
+    {"-tp", "--tensor-parallel-size"}, {"-pp", "--pipeline-parallel-size"}, {"-dp", "--data-parallel-size"},
+    {"-dpn", "--data-parallel-rank"},  {"-ep", "--enable-expert-parallel"}, {"-cc", "--compilation-config"},
 };
-
-void ApplyForeignFlag(const ForeignFlag& flag, const std::string& value) {
-  const bool is_one_rank = value == "1" && std::string_view(flag.name).ends_with("parallel-size");
-  if (flag.action == Foreign::kRefuses && !is_one_rank) {
-    throw CLI::ValidationError(StrCat(flag.name, " is not supported: ", flag.remark));
-  }
-  if (!is_one_rank) LogWarning("flag_without_effect", {{"flag", flag.name}, {"reason", flag.remark}});
-}
 
 }  // namespace
 
@@ -111,6 +79,9 @@ std::vector<std::string> NormalizeFlags(int argc, char** argv) {
   std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
   for (std::string& argument : arguments) {
     if (argument == "--") break;
+    for (const ShortName& known : kShortNames) {
+      if (argument == known.name) argument = known.full_name;
+    }
     if (!argument.starts_with("--")) continue;
     const size_t end = std::min(argument.find('='), argument.size());
     std::replace(argument.begin() + 2, argument.begin() + static_cast<ptrdiff_t>(end), '_', '-');
@@ -182,18 +153,6 @@ void AddEngineFlags(CLI::App& command, EngineConfig& config) {
   command.add_option("--max-num-queued-tokens", config.max_num_queued_tokens, "Prompt tokens that may wait [4000000]");
   command.add_option("--max-candidates", config.max_num_candidates, "Largest n of a request [16]");
   command.add_option("--max-logprobs", config.max_logprobs, "Largest top_n of log-probabilities [20]");
-}
-
-void AddForeignServeFlags(CLI::App& command) {
-  for (const ForeignFlag& flag : kForeignFlags) {
-    if (flag.takes_value) {
-      command.add_option_function<std::string>(flag.name, [&flag](const std::string& value) {
-        ApplyForeignFlag(flag, value);
-      })->group("");
-    } else {
-      command.add_flag_callback(flag.name, [&flag] { ApplyForeignFlag(flag, ""); })->group("");
-    }
-  }
 }
 
 }  // namespace expertd

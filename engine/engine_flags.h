@@ -13,7 +13,8 @@
 
 namespace expertd {
 
-// Underscores in the names of long flags become hyphens: `--max_num_seqs=8` is `--max-num-seqs=8`. Values are kept.
+// Underscores in the names of long flags become hyphens, and vLLM's short names long ones: `--max_num_seqs=8` is
+// `--max-num-seqs=8`, `-tp` is `--tensor-parallel-size`. Values are kept.
 std::vector<std::string> NormalizeFlags(int argc, char** argv);
 
 // Adds the model folder (positional, or --model; parsing fails without it) and the flags that concern the engine.
@@ -22,9 +23,5 @@ void AddEngineFlags(CLI::App& command, EngineConfig& config);
 
 // Adds only the model folder and the flags of arithmetic (--dtype, --isa, --threads), for tools that schedule nothing.
 void AddModelFlags(CLI::App& command, EngineConfig& config);
-
-// Adds the flags of `vllm serve` that are known and have no effect here: some are accepted with a warning in the log,
-// others are refused because serving without them would not be what was asked for.
-void AddForeignServeFlags(CLI::App& command);
 
 }  // namespace expertd

@@ -1,9 +1,7 @@
 // The expertd binary: one program with subcommands.
-#include <algorithm>
 #include <iostream>
 #include <new>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -12,6 +10,7 @@
 #include "engine/base/version.h"
 #include "engine/engine_flags.h"
 #include "engine/tools/tools.h"
+#include "server/parse_errors.h"
 #include "server/serve_command.h"
 
 namespace {
@@ -31,31 +30,6 @@ void RefuseEmptyNumbers(CLI::App& app) {
       option->check([](const std::string& text) { return text.empty() ? "the number is empty" : ""; }, "");
     }
   }
-}
-
-std::string CommandList(const CLI::App& app) {
-  std::string list;
-  for (const CLI::App* command : app.get_subcommands(/*filter=*/{})) {
-    list += (list.empty() ? "" : ", ") + command->get_name();
-  }
-  return list;
-}
-
-// CLI11's errors in our words, where its own say too little.
-std::string Explain(const CLI::ParseError& error, const CLI::App& app, const std::vector<std::string>& arguments) {
-  const std::string text = error.what();
-  if (app.get_subcommands().empty()) {
-    const auto given =
-        std::find_if(arguments.begin(), arguments.end(), [](const std::string& word) { return !word.starts_with('-'); });
-    return (given == arguments.end() ? "no command is given" : "there is no command '" + *given + "'") +
-           "; the commands are " + CommandList(app);
-  }
-  const std::string_view kUnread = "Could not convert: ";  // NAME = VALUE
-  if (const size_t equals = text.find(" = "); text.starts_with(kUnread) && equals != std::string::npos) {
-    return text.substr(kUnread.size(), equals - kUnread.size()) + " does not take the value '" +
-           text.substr(equals + 3) + "'";
-  }
-  return text;
 }
 
 }  // namespace
@@ -82,7 +56,8 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
     const std::string name = CommandName(app);
-    std::cerr << name << ": " << Explain(error, app, arguments) << "\nSee `" << name << " --help`.\n";
+    std::cerr << name << ": " << expertd::ExplainParseError(error, app, arguments) << "\nSee `" << name
+              << " --help`.\n";
     return 2;
   } catch (const std::bad_alloc&) {
     std::cerr << CommandName(app) << ": out of memory\n";

@@ -20,6 +20,7 @@
 #include "engine/base/version.h"
 #include "engine/engine.h"
 #include "engine/engine_flags.h"
+#include "engine/foreign_flags.h"
 #include "expertd/v1/control.pb.h"
 #include "expertd/v1/inference.pb.h"
 #include "expertd/v1/model.pb.h"
@@ -70,8 +71,8 @@ void AddServerFlags(CLI::App& command, ServeOptions& options) {
       ->allow_extra_args(false);
   command.add_option("--metrics-listen", options.metrics_listen,
                      "Where /metrics listens: HOST:PORT, or off [127.0.0.1:9464]");
-  command.add_option("--metrics-compat", options.metrics_compat, "Further metric names: none or vllm [none]")
-      ->check(CLI::IsMember({"none", "vllm"}));
+  AddChoiceFlag(command, "--metrics-compat", options.metrics_compat, {"none", "vllm"},
+                "Further metric names: none or vllm [none]");
   command.add_flag("--allow-plaintext", server.allow_plaintext, "Listen without TLS on addresses beyond this machine");
   command.add_option("--ssl-certfile", server.tls_cert_file, "TLS certificate chain (PEM)");
   command.add_option("--ssl-keyfile", server.tls_key_file, "TLS private key (PEM)");
@@ -208,8 +209,8 @@ absl::Status RunServe(const ServeOptions& options) {
   RETURN_IF_ERROR(options.engine.Validate());
   RETURN_IF_ERROR(options.server.Validate());
   if (options.metrics_listen != "off" && !HasPort(options.metrics_listen)) {
-    return absl::InvalidArgumentError(
-        StrCat("--metrics-listen is '", options.metrics_listen, "'; must be HOST:PORT with a port in 0..65535, or off"));
+    return absl::InvalidArgumentError(StrCat("--metrics-listen is '", options.metrics_listen,
+                                             "'; must be HOST:PORT with a port in 0..65535, or off"));
   }
   EndSignals end_signals;
   EngineMetrics metrics(MakeMetricsOptions(options));

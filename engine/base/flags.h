@@ -6,6 +6,7 @@
 #include <iostream>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
@@ -18,6 +19,25 @@ namespace expertd {
 // The error "NAME is VALUE; must be WANTED".
 inline CLI::ValidationError FlagError(std::string_view name, std::string_view value, std::string_view wanted) {
   return CLI::ValidationError(StrCat(name, " is ", value.empty() ? "empty" : value, "; must be ", wanted));
+}
+
+// Adds a flag whose value must be one of `choices`.
+inline void AddChoiceFlag(CLI::App& command, const std::string& name, std::string& choice,
+                          const std::vector<std::string>& choices, const std::string& help) {
+  command.add_option_function<std::string>(
+      name,
+      [=, &choice](const std::string& value) {
+        std::string wanted;
+        for (size_t i = 0; i < choices.size(); ++i) {
+          if (choices[i] == value) {
+            choice = value;
+            return;
+          }
+          StrAppend(&wanted, i == 0 ? "" : i + 1 == choices.size() ? " or " : ", ", choices[i]);
+        }
+        throw FlagError(name, value, wanted);
+      },
+      help);
 }
 
 // Adds --seed, a uint64_t or an optional one. CLI11's own reading of unsigned numbers takes -5 for 2^64 - 5.

@@ -1,6 +1,7 @@
 // How the elements of a weight matrix are held in memory.
 #pragma once
 
+#include <optional>
 #include <string_view>
 
 namespace expertd {
@@ -16,6 +17,17 @@ enum class WeightFormat {
 constexpr std::string_view WeightFormatName(WeightFormat format) {
   constexpr std::string_view kNames[] = {"f32", "bf16", "int8", "int4"};
   return kNames[static_cast<int>(format)];
+}
+
+inline constexpr WeightFormat kWeightFormats[] = {WeightFormat::kF32, WeightFormat::kBF16, WeightFormat::kInt8,
+                                                  WeightFormat::kInt4};
+
+// The format of that name, or nothing.
+constexpr std::optional<WeightFormat> WeightFormatNamed(std::string_view name) {
+  for (const WeightFormat format : kWeightFormats) {
+    if (WeightFormatName(format) == name) return format;
+  }
+  return std::nullopt;
 }
 
 // True for formats whose products are sums of integers: rows of x are quantized to 8 bits first.

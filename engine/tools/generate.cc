@@ -2,6 +2,8 @@
 // out in the order of the prompts.
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <fstream>
 #include <iostream>
 #include <memory>
@@ -19,6 +21,7 @@
 #include "engine/base/terminal_text.h"
 #include "engine/engine.h"
 #include "engine/engine_flags.h"
+#include "engine/request/errors.h"
 #include "engine/tools/tools.h"
 
 namespace expertd {
@@ -207,13 +210,50 @@ void ShowProgress(size_t done, size_t total, int64_t num_tokens, absl::Duration 
             << " tokens/s" << (done == total ? "\n" : "") << std::flush;
 }
 
+RequestSpec MakeSpec(RequestInput prompt, const GenerateOptions& options) {
+  RequestSpec spec;
+  spec.input = std::move(prompt);
+  spec.sampling = options.sampling;
+  spec.stop = options.stop;
+  spec.output.token_ids = true;
+  spec.num_candidates = options.num_candidates;
+  return spec;
+}
+
+// The flag that set a field of the contract: "--top-p" for sampling.top_p. A prompt's field has none.
+std::string FlagOfField(const std::string& path) {
+  const size_t begin = path.find('.') + 1;
+  std::string name = path.substr(begin, path.find('[') - begin);
+  if (name == "strings") name = "stop";
+  if (name == "ids") name = "token-ids";
+  if (!path.starts_with("sampling.") && !path.starts_with("stop.") && name != "token-ids") return path;
+  std::replace(name.begin(), name.end(), '_', '-');
+  return "--" + name;
+}
+
+// Checks a request, before any weights are loaded if `limits` are those of the flags. Errors name the flags.
+absl::Status CheckSpec(const RequestSpec& spec, const RequestLimits& limits) {
+  const absl::Status status = Request::Create(spec, limits).status();
+  const std::optional<ErrorDetail> detail = GetErrorDetail(status);
+  if (!detail.has_value() || detail->violations.empty()) return status;
+  std::string message;
+  for (const auto& [path, description] : detail->violations) {
+    StrAppend(&message, message.empty() ? "" : ". ", FlagOfField(path), " ", description);
+  }
+  return absl::InvalidArgumentError(message);
+}
+
 absl::Status RunGenerate(GenerateOptions options) {
   RETURN_IF_ERROR(options.engine.Validate());
-  RETURN_IF_ERROR(CheckRange("--n", options.num_candidates, 1, options.engine.max_num_candidates));
   if (options.logprobs) RETURN_IF_ERROR(CheckRange("--logprobs", *options.logprobs, 0, options.engine.max_logprobs));
   ASSIGN_OR_RETURN(std::vector<RequestInput> prompts, CollectPrompts(options));
   if (options.logprobs.has_value()) options.sampling.logprobs = LogprobOptions{.top_n = *options.logprobs};
-  const int64_t num_sequences = static_cast<int64_t>(prompts.size()) * options.num_candidates;
+  std::vector<RequestSpec> specs;
+  for (RequestInput& prompt : prompts) {
+    specs.push_back(MakeSpec(std::move(prompt), options));
+    RETURN_IF_ERROR(CheckSpec(specs.back(), options.engine.LimitsOfRequests(/*vocab_size=*/INT32_MAX)));
+  }
+  const int64_t num_sequences = static_cast<int64_t>(specs.size()) * options.num_candidates;
   options.engine.max_num_queued_reqs =
       static_cast<int32_t>(std::clamp<int64_t>(num_sequences, options.engine.max_num_queued_reqs, 1'000'000));
   options.engine.max_num_queued_tokens = INT64_MAX;
@@ -221,21 +261,16 @@ absl::Status RunGenerate(GenerateOptions options) {
 
   const absl::Time start = absl::Now();
   std::vector<absl::StatusOr<std::shared_ptr<GenerationStream>>> streams;
-  for (RequestInput& prompt : prompts) {
-    RequestSpec spec;
-    spec.input = std::move(prompt);
-    spec.sampling = options.sampling;
-    spec.stop = options.stop;
+  for (RequestSpec& spec : specs) {
+    RETURN_IF_ERROR(CheckSpec(spec, engine->request_limits()));
     spec.output.text = engine->tokenizer() != nullptr;
-    spec.output.token_ids = true;
-    spec.num_candidates = options.num_candidates;
     ASSIGN_OR_RETURN(std::shared_ptr<const Request> request,
                      Request::Create(std::move(spec), engine->request_limits()));
     streams.push_back(engine->Submit(std::move(request)));
-    if (!streams.back().ok() && prompts.size() == 1) return streams.back().status();
+    if (!streams.back().ok() && specs.size() == 1) return streams.back().status();
   }
-  const bool streams_text = !options.json && prompts.size() == 1;
-  const bool shows_progress = prompts.size() > 1 && isatty(STDERR_FILENO) == 1;
+  const bool streams_text = !options.json && specs.size() == 1;
+  const bool shows_progress = specs.size() > 1 && isatty(STDERR_FILENO) == 1;
   int64_t num_tokens = 0;
   int num_failed = 0;
   for (size_t i = 0; i < streams.size(); ++i) {
@@ -254,7 +289,7 @@ absl::Status RunGenerate(GenerateOptions options) {
     if (options.json) {
       PrintJson(i, output);
     } else {
-      PrintText(i, prompts.size(), output, streams_text);
+      PrintText(i, specs.size(), output, streams_text);
     }
     if (shows_progress) ShowProgress(i + 1, streams.size(), num_tokens, absl::Now() - start);
   }

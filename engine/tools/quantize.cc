@@ -2,7 +2,6 @@
 #include <unistd.h>
 
 #include <iostream>
-#include <map>
 #include <memory>
 #include <string>
 
@@ -26,9 +25,6 @@ struct QuantizeOptions {
   int32_t num_threads = 0;
 };
 
-const std::map<std::string, WeightFormat> kFormats = {
-    {"int8", WeightFormat::kInt8}, {"int4", WeightFormat::kInt4}, {"bf16", WeightFormat::kBF16}};
-
 // A bar on a terminal, drawn anew with each layer.
 void ShowProgress(const LoadProgress& progress) {
   if (progress.total_bytes <= 0) return;
@@ -42,7 +38,7 @@ void ShowProgress(const LoadProgress& progress) {
 absl::Status RunQuantize(const QuantizeOptions& options) {
   const absl::Time start = absl::Now();
   LoadOptions load;
-  load.weight_format = kFormats.at(options.format);
+  load.weight_format = *WeightFormatNamed(options.format);  // the flag takes no other name
   load.is_dummy = options.load_format == "dummy";
   if (isatty(STDERR_FILENO) == 1) load.progress = ShowProgress;
   ThreadPool pool(options.num_threads > 0 ? options.num_threads : DetectCpu().num_cpus);
@@ -60,10 +56,10 @@ void AddQuantizeCommand(CLI::App& app, int* exit_code) {
   auto options = std::make_shared<QuantizeOptions>();
   command->add_option("model,--model", options->model_path, "Model folder in the Hugging Face format")->required();
   command->add_option("output,--output,-o", options->packed_path, "Folder to make; must not be there")->required();
-  command->add_option("--format", options->format, "Weights: int8, int4 or bf16 [int8]")
-      ->check(CLI::IsMember({"int8", "int4", "bf16"}));
-  command->add_option("--load-format", options->load_format, "auto, or dummy: random weights for benchmarks [auto]")
-      ->check(CLI::IsMember({"auto", "dummy"}));
+  AddChoiceFlag(*command, "--format", options->format, {"int8", "int4", "bf16"},
+                "Weights: int8, int4 or bf16 [int8]");
+  AddChoiceFlag(*command, "--load-format", options->load_format, {"auto", "dummy"},
+                "auto, or dummy: random weights for benchmarks [auto]");
   command->add_option("--threads", options->num_threads, "Threads; 0 takes the CPUs of the cpuset and quota [0]")
       ->check(CLI::Range(0, 1024));
   command->callback([=] { *exit_code = ReportToUser(*command, RunQuantize(*options)); });

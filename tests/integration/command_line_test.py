@@ -134,11 +134,11 @@ def test_bench_needs_nothing_but_a_config_for_random_weights(tmp_path):
     (("generate", MODEL, "--prompt", "x", "--seed", "-5"), "--seed is -5; must be 0..18446744073709551615"),
     (("chat", "--seed", "-5"), "--seed is -5; must be 0..18446744073709551615"),
     (("load", "--seed", "-5"), "--seed is -5; must be 0..18446744073709551615"),
-    (("generate", MODEL, "--top-k", "x"), "--top-k does not take the value 'x'"),
+    (("generate", MODEL, "--top-k", "x"), "--top-k does not take the value 'x'; must be a whole number"),
     (("generate", MODEL), "--prompt"),
-    (("generate", MODEL, "--prompt", "x", "--temperature", "-1"), "temperature"),
+    (("generate", MODEL, "--prompt", "x", "--temperature", "-1"), "--temperature is -1; must be 0..2"),
     (("generate", "/nowhere", "--prompt", "x"), "/nowhere"),
-    (("generate", MODEL, "--prompt", "x", "--max-tokens", "0"), "max_tokens"),
+    (("generate", MODEL, "--prompt", "x", "--max-tokens", "0"), "--max-tokens is 0; must be 1 or more"),
     (("generate", MODEL, "--prompt", ""), "--prompt is empty"),
     (("generate", MODEL, "--prompt", "x", "--n", "0"), "--n is 0; must be 1..16"),
     (("generate", MODEL, "--prompt", "x", "--logprobs", "99"), "--logprobs is 99; must be 0..20"),
@@ -153,7 +153,16 @@ def test_bench_needs_nothing_but_a_config_for_random_weights(tmp_path):
     (("serve", MODEL, "--quantization", "fp8"), "--quantization"),
     (("quantize", MODEL, "/nowhere/else", "--format", "int4"), "/nowhere/else"),
     (("quantize", "/nowhere", "/tmp"), "/nowhere is not a folder"),
-    (("serve", MODEL, "--no-such-flag", "2"), "--no-such-flag"),
+    (("serve", MODEL, "--no-such-flag", "2"), "there is no flag --no-such-flag\n"),
+    (("serve", MODEL, "--max-num-seq", "2"), "there is no flag --max-num-seq; did you mean --max-num-seqs?"),
+    (("serve", MODEL, "--max-num-seqs"), "--max-num-seqs has no value; must be a whole number"),
+    (("serve", MODEL, "extra"), "the argument 'extra' is one too many"),
+    (("serve", MODEL, "--port", "8000"), "--port is not supported: give the gRPC address as --grpc-listen HOST:PORT"),
+    (("serve", MODEL, "-tp", "2"), "--tensor-parallel-size is not supported"),
+    (("serve", MODEL, "--metrics-compat", "foo"), "--metrics-compat is foo; must be none or vllm"),
+    (("quantize", MODEL, "/tmp", "--format", "int3"), "--format is int3; must be int8, int4 or bf16"),
+    (("generate", MODEL, "--token-ids", "1,-2"), "--token-ids is -2; must be 0.."),
+    (("generate", MODEL, "--prompt", "x", "--stop", ""), "--stop has 0 bytes; must have 1..1024"),
     (("logits", MODEL, "--token-ids", "99999999", "--output", "/dev/null"), "99999999"),
     (("chat", "--once", "--prompt", "x", "--target", "127.0.0.1:1", "--wait-ready", "0.2"), "127.0.0.1:1"),
     (("load", "--concurrency", "0"), "--concurrency"),
@@ -169,6 +178,28 @@ def test_errors_name_the_flag_or_the_thing(arguments, message):
     assert result.returncode != 0
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) <= 4
+
+
+@pytest.mark.parametrize("arguments", [
+    ("generate", MODEL, "--prompt", "x", "--top-p", "7"),
+    ("serve", "/nowhere"),
+])
+def test_what_flags_tell_is_checked_before_anything_starts(arguments):
+    result = run(*arguments, check=False)
+
+    assert result.returncode != 0
+    assert "event=" not in result.stderr
+
+
+def test_flags_of_vllm_without_effect_are_named_in_the_log(start_server):
+    server = start_server("--seed", "0", "-ep", "--trust_remote_code", "--tensor-parallel-size", "1",
+                          "--compilation-config", '{"level": 3}')
+    server.stop()
+
+    log = server.log_text()
+    for flag in ("--seed", "--enable-expert-parallel", "--trust-remote-code", "--compilation-config"):
+        assert f"event=flag_without_effect flag={flag}" in log
+    assert "--tensor-parallel-size" not in log
 
 
 @pytest.mark.parametrize("arguments, complaint", [(("nosuch",), "there is no command 'nosuch'"),
