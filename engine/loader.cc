@@ -57,7 +57,8 @@ std::string Fingerprint(const EngineConfig& config, std::string_view isa) {
   std::vector<std::filesystem::path> files;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(config.model_path, error)) {
-    if (entry.path().extension() == ".safetensors" || entry.path().filename() == "expertd_weights.bin" || entry.path().filename() == "config.json") {
+    if (entry.path().extension() == ".safetensors" || entry.path().filename() == "expertd_weights.bin" ||
+        entry.path().filename() == "config.json") {
       files.push_back(entry.path());
     }
   }

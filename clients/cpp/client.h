@@ -32,8 +32,8 @@ struct ClientOptions {
 // Adds --target, --api-key-file, --tls, --tls-ca-certs and --wait-ready. `options` must outlive parsing.
 void AddClientFlags(CLI::App& command, ClientOptions& options);
 
-// The API key: of the file, or of EXPERTD_API_KEY; empty when neither is given. Errors: NotFound, or InvalidArgument for
-// a file without a key and for a key that cannot be sent, which is not shown.
+// The API key: of the file, or of EXPERTD_API_KEY; empty when neither is given. Errors: NotFound, or InvalidArgument
+// for a file without a key and for a key that cannot be sent, which is not shown.
 absl::StatusOr<std::string> FindApiKey(const ClientOptions& options);
 
 // A channel with what its calls need. Thread-safe.

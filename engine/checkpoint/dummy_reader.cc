@@ -20,10 +20,8 @@ class DummyReader : public WeightReader {
   int64_t total_bytes() const override { return 0; }
 
   absl::StatusOr<WeightMatrix> Matrix(const MatrixSpec& spec) override {
-    int num_rows = 0;
-    for (const TensorRows& part : spec.parts) num_rows += part.num_rows + part.num_zero_rows;
     ASSIGN_OR_RETURN(WeightMatrixBuilder builder,
-                     WeightMatrixBuilder::Create(num_rows, spec.cols, spec.format.value_or(format())));
+                     WeightMatrixBuilder::Create(spec.num_rows(), spec.cols, spec.format.value_or(format())));
     builder.FillRandom(SeedOf(spec.name));
     return builder.Finish();
   }

@@ -31,7 +31,6 @@ constexpr char kDataName[] = "expertd_weights.bin";
 constexpr int64_t kVersion = 1;
 
 constexpr int64_t kAlignment = 64;
-constexpr WeightFormat kFormats[] = {WeightFormat::kF32, WeightFormat::kBF16, WeightFormat::kInt8, WeightFormat::kInt4};
 
 // A tensor's place in the data file. A matrix has a format, a table a dtype, a vector is a matrix of fp32 of one row.
 struct Entry {
@@ -48,13 +47,6 @@ uint64_t ChecksumOf(const std::byte* data, int64_t size_bytes) {
   return XXH3_64bits(data, static_cast<size_t>(size_bytes));
 }
 
-std::optional<WeightFormat> FormatNamed(std::string_view name) {
-  for (const WeightFormat format : kFormats) {
-    if (WeightFormatName(format) == name) return format;
-  }
-  return std::nullopt;
-}
-
 absl::StatusOr<Json> ReadIndex(const std::string& dir) {
   const std::string path = dir + "/" + kIndexName;
   ASSIGN_OR_RETURN(Json index, ReadJsonFile(path));
@@ -69,14 +61,14 @@ absl::StatusOr<Json> ReadIndex(const std::string& dir) {
 
 absl::StatusOr<WeightFormat> FormatOf(const Json& index, const std::string& dir) {
   ASSIGN_OR_RETURN(const std::string name, JsonStringOr(index, "format", ""));
-  const std::optional<WeightFormat> format = FormatNamed(name);
+  const std::optional<WeightFormat> format = WeightFormatNamed(name);
   if (!format) return absl::InvalidArgumentError(StrCat(dir, "/", kIndexName, " has no known format"));
   return *format;
 }
 
 // The bytes that an entry of these facts must have; -1 where there is no such format.
 int64_t BytesOf(const Entry& entry) {
-  const std::optional<WeightFormat> format = FormatNamed(entry.format);
+  const std::optional<WeightFormat> format = WeightFormatNamed(entry.format);
   if (!format) return -1;
   if (entry.kind == "matrix") return PackedBytes(*format, entry.rows, entry.cols);
   if (IsInteger(*format)) return -1;
@@ -117,12 +109,11 @@ class PackedReader : public WeightReader {
   int64_t total_bytes() const override { return file_->size_bytes(); }
 
   absl::StatusOr<WeightMatrix> Matrix(const MatrixSpec& spec) override {
-    int num_rows = 0;
-    for (const TensorRows& part : spec.parts) num_rows += part.num_rows + part.num_zero_rows;
     const WeightFormat wanted = spec.format.value_or(format());
-    ASSIGN_OR_RETURN(SharedBytes bytes, Find("matrix", spec.name, WeightFormatName(wanted), num_rows, spec.cols));
+    ASSIGN_OR_RETURN(SharedBytes bytes,
+                     Find("matrix", spec.name, WeightFormatName(wanted), spec.num_rows(), spec.cols));
     const PackedWeights packed = {.panel_bytes = PanelBytes(wanted, spec.cols),
-                                  .rows = num_rows,
+                                  .rows = spec.num_rows(),
                                   .cols = spec.cols,
                                   .padded_cols = static_cast<int>(PaddedInputs(wanted, spec.cols)),
                                   .format = wanted};
@@ -220,8 +211,8 @@ class OutputFile {
 
 // Small files that belong to a model: everything but weights, whatever they are called.
 bool IsWeightFile(const fs::path& path) {
-  for (const char* ending : {".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth", ".gguf",
-                             ".ckpt", ".h5", ".msgpack", ".onnx"}) {
+  for (const char* ending : {".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth",
+                             ".gguf", ".ckpt", ".h5", ".msgpack", ".onnx"}) {
     if (path.filename().string().ends_with(ending)) return true;
   }
   return false;

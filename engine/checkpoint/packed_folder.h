@@ -32,8 +32,8 @@ class PackedFolderWriter {
   static absl::StatusOr<std::unique_ptr<PackedFolderWriter>> Create(const std::string& dir, WeightFormat format);
   virtual ~PackedFolderWriter() = default;  // removes what was not finished
 
-  // Hands on what `reader` reads, and writes it. Matrices that it returns have their shape but no bytes, so that a model
-  // larger than memory can be packed; they must not be read. `reader` and this must outlive it.
+  // Hands on what `reader` reads, and writes it. Matrices that it returns have their shape but no bytes, so that a
+  // model larger than memory can be packed; they must not be read. `reader` and this must outlive it.
   virtual std::unique_ptr<WeightReader> Tee(WeightReader& reader) = 0;
 
   // Copies the small files of `model_dir` (config, tokenizer, templates), completes the index, makes all of it durable

@@ -39,10 +39,8 @@ class SourceReader : public WeightReader {
   int64_t total_bytes() const override { return source_.TotalBytes(); }
 
   absl::StatusOr<WeightMatrix> Matrix(const MatrixSpec& spec) override {
-    int num_rows = 0;
-    for (const TensorRows& part : spec.parts) num_rows += part.num_rows + part.num_zero_rows;
     ASSIGN_OR_RETURN(WeightMatrixBuilder builder,
-                     WeightMatrixBuilder::Create(num_rows, spec.cols, spec.format.value_or(format())));
+                     WeightMatrixBuilder::Create(spec.num_rows(), spec.cols, spec.format.value_or(format())));
     int row = 0;
     for (const TensorRows& part : spec.parts) {
       ASSIGN_OR_RETURN(const WeightTensor tensor, GetShaped(source_, part.tensor, part.shape));

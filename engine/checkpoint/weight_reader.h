@@ -1,5 +1,5 @@
-// WeightReader: what layers are loaded through. A layer says which matrix it wants, as rows of the checkpoint's tensors;
-// the reader hands it over packed in the wanted format, wherever it comes from.
+// WeightReader: what layers are loaded through. A layer says which matrix it wants, as rows of the checkpoint's
+// tensors; the reader hands it over packed in the wanted format, wherever it comes from.
 #pragma once
 
 #include <atomic>
@@ -37,6 +37,12 @@ struct MatrixSpec {
   int cols = 0;
   std::vector<TensorRows> parts;
   std::optional<WeightFormat> format;  // the reader's, unless said
+
+  int num_rows() const {
+    int count = 0;
+    for (const TensorRows& part : parts) count += part.num_rows + part.num_zero_rows;
+    return count;
+  }
 };
 
 // Thread-safe: layers are read in parallel.

@@ -66,9 +66,9 @@ absl::StatusOr<OpenedWeights> OpenWeights(const std::string& dir, const LoadOpti
   return opened;
 }
 
-absl::StatusOr<std::unique_ptr<Model>> BuildModel(const std::string& dir, WeightReader& reader,
+// Errors name `dir`.
+absl::StatusOr<std::unique_ptr<Model>> BuildModel(const std::string& dir, ModelConfig config, WeightReader& reader,
                                                   const LoadOptions& options, ThreadPool& pool) {
-  ASSIGN_OR_RETURN(ModelConfig config, ReadModelConfig(dir));
   const std::string architecture = config.architecture;
   for (const ModelFamily* const family : kFamilies) {
     if (family->architecture != architecture) continue;
@@ -89,15 +89,15 @@ absl::Status CheckFolder(const std::string& dir) {
 
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& dir, const LoadOptions& options, ThreadPool& pool) {
   RETURN_IF_ERROR(CheckFolder(dir));
-  RETURN_IF_ERROR(ReadModelConfig(dir).status());  // its errors before those of weights
+  ASSIGN_OR_RETURN(ModelConfig config, ReadModelConfig(dir));
   ASSIGN_OR_RETURN(const OpenedWeights weights, OpenWeights(dir, options));
-  return BuildModel(dir, *weights.reader, options, pool);
+  return BuildModel(dir, std::move(config), *weights.reader, options, pool);
 }
 
 absl::Status PackModel(const std::string& dir, const std::string& packed_dir, const LoadOptions& options,
                        ThreadPool& pool) {
   RETURN_IF_ERROR(CheckFolder(dir));
-  RETURN_IF_ERROR(ReadModelConfig(dir).status());
+  ASSIGN_OR_RETURN(ModelConfig config, ReadModelConfig(dir));
   ASSIGN_OR_RETURN(const std::optional<WeightFormat> packed, FindPackedFormat(dir));
   if (packed) return absl::InvalidArgumentError(StrCat(dir, " is packed already, as ", WeightFormatName(*packed)));
   ASSIGN_OR_RETURN(const OpenedWeights weights, OpenWeights(dir, options));
@@ -105,7 +105,7 @@ absl::Status PackModel(const std::string& dir, const std::string& packed_dir, co
                    PackedFolderWriter::Create(packed_dir, options.weight_format));
   const std::unique_ptr<WeightReader> tee = writer->Tee(*weights.reader);
   // The model itself is not wanted: building it asks for every weight once.
-  RETURN_IF_ERROR(BuildModel(dir, *tee, options, pool).status());
+  RETURN_IF_ERROR(BuildModel(dir, std::move(config), *tee, options, pool).status());
   return writer->Finish(dir);
 }
 

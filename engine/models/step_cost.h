@@ -1,5 +1,5 @@
-// What a step must at least cost: the bytes that it reads and the operations that it does, by the shape of the model. The
-// ceilings of the machine divided by these bound any speed; `expertd bench` prints the shares.
+// What a step must at least cost: the bytes that it reads and the operations that it does, by the shape of the model.
+// The ceilings of the machine divided by these bound any speed; `expertd bench` prints the shares.
 #pragma once
 
 #include <cstdint>

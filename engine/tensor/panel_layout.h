@@ -8,14 +8,14 @@
 //   int8  [32] f32 scales, then [inputs / 4][32][4] codes; inputs = cols rounded up to 64
 //         weight = scale * (code - 128)
 //   int4  [32] f32 scales, then for each group of 128 inputs
-//           [32 steps of 4 inputs][16][4] bytes: output c < 16 of the step in the low half of byte 4 * c + k % 4, output
-//           c + 16 in its high half
+//           [32 steps of 4 inputs][16][4] bytes: output c < 16 of the step in the low half of byte 4 * c + k % 4,
+//           output c + 16 in its high half
 //           [32] f16 scales
 //           [32] u8 zero points and 32 unused bytes, in matrices that have zero points; otherwise every one is 8
 //         weight = scale * group_scale * (code - zero_point)
-// Pairs of bf16 and fours of bytes are what the dot-product and tile instructions of x86 take: 16 rows of 64 bytes, each
-// 128 bytes from the next, are the tile of 16 outputs. Codes are unsigned, because those instructions multiply unsigned
-// by signed bytes, and x is the signed side. Two scales for int4: float16 has the precision of every published
+// Pairs of bf16 and fours of bytes are what the dot-product and tile instructions of x86 take: 16 rows of 64 bytes,
+// each 128 bytes from the next, are the tile of 16 outputs. Codes are unsigned, because those instructions multiply
+// unsigned by signed bytes, and x is the signed side. Two scales for int4: float16 has the precision of every published
 // group scale but not the range, which the outputs' powers of two give back.
 // Outputs beyond `rows` in the last panel have scales of zero; inputs beyond `cols` have weights of zero.
 #pragma once

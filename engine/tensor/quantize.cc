@@ -11,8 +11,8 @@
 namespace expertd {
 namespace {
 
-// Adding and subtracting 1.5 * 2^23 rounds |value| < 2^22 to the nearest integer, ties to even, in two instructions that
-// compilers turn into vectors.
+// Adding and subtracting 1.5 * 2^23 rounds |value| < 2^22 to the nearest integer, ties to even, in two instructions
+// that compilers turn into vectors.
 constexpr float kRounder = 0x1.8p23f;
 float Round(float value) { return (value + kRounder) - kRounder; }
 

@@ -65,8 +65,7 @@ absl::StatusOr<Json> Describe(const EngineConfig& asked) {
                    {"max_positions", model.max_positions()},
                    {"ties_embeddings", model.ties_embeddings}};
   json["parameters"] = {{"total", parameters.total}, {"active_per_token", parameters.active}};
-  for (const WeightFormat format :
-       {WeightFormat::kF32, WeightFormat::kBF16, WeightFormat::kInt8, WeightFormat::kInt4}) {
+  for (const WeightFormat format : kWeightFormats) {
     json["weight_bytes"][std::string(WeightFormatName(format))] = WeightBytes(model, format);
   }
   json["kv_bytes_per_token"] = {{"bf16", KvBytesPerToken(model, DType::kBF16)},

@@ -1,10 +1,10 @@
 // y = x W^T by dot-product instructions: each multiplies the four bytes of one step of k - four 8-bit codes, or a pair
 // of bf16 - for a vector of output columns.
 //
-// A tile is up to kTileRows rows times one panel, or a few rows times several panels, so that enough sums are in flight;
-// k goes from end to end. Integer sums are exact, so their order is free; sums of bf16 are chains in ascending k. For
-// int4, sums are taken to floats after each group: the floats of a tile stay in the first-level cache. A panel stays in
-// the second-level cache for all tiles of rows, while the next one comes in.
+// A tile is up to kTileRows rows times one panel, or a few rows times several panels, so that enough sums are in
+// flight; k goes from end to end. Integer sums are exact, so their order is free; sums of bf16 are chains in ascending
+// k. For int4, sums are taken to floats after each group: the floats of a tile stay in the first-level cache. A panel
+// stays in the second-level cache for all tiles of rows, while the next one comes in.
 
 constexpr int kPanelVecs = kPanelColumns / kLanes;
 constexpr int kDotTileRows = kLanes == 16 ? 12 : 3;
@@ -150,6 +150,11 @@ void ComputeInt8Tile(const DotTile& tile) {
   });
 }
 
+// Int4GroupBytes of panel_layout.h, which has external linkage (see vector.h).
+EXPERTD_INLINE int GroupBytes(const DotTile& tile) {
+  return kInt4CodeBytes + kInt4ScaleBytes + (tile.has_zero_points ? kInt4ZeroPointBytes : 0);
+}
+
 // Vector v of a step of an int4 panel: the low halves of its bytes are the first half of the outputs.
 EXPERTD_INLINE BitVec UnpackInt4(const std::byte* step, int v) {
   const BitVec bytes = LoadBits(step + v % (kPanelVecs / 2) * kVecBytes);
@@ -159,7 +164,7 @@ EXPERTD_INLINE BitVec UnpackInt4(const std::byte* step, int v) {
 template <int kRows, int kPanels>
 void ComputeInt4Tile(const DotTile& tile) {
   constexpr int kGroupSteps = kGroupInputs / 4;
-  const int group_bytes = kInt4CodeBytes + kInt4ScaleBytes + (tile.has_zero_points ? kInt4ZeroPointBytes : 0);
+  const int group_bytes = GroupBytes(tile);
   alignas(64) float totals[kRows][kPanels][kPanelColumns] = {};
   const std::byte* x = tile.x;
   const std::byte* group_begin = tile.panels + kPanelScaleBytes;

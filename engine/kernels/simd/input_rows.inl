@@ -39,8 +39,8 @@ void Quantize(const float* x, int size, int8_t* codes, float* scale, int32_t* su
   sums[0] = total;
 }
 
-// Adding half of the last kept place, less one where that place is even, rounds ties to even; NaNs keep their upper half
-// and get a bit that is not lost with the lower.
+// Adding half of the last kept place, less one where that place is even, rounds ties to even; NaNs keep their upper
+// half and get a bit that is not lost with the lower.
 EXPERTD_INLINE BitVec RoundedHalves(Vec value) {
   const BitVec bits = BitsOf(value);
   const BitVec odd = And(ShiftRight(bits, 16), BroadcastInt(1));

@@ -178,7 +178,7 @@ void MultiplyInt4Panel(const DotTile& tile, int num_rows) {
   constexpr int kGroupSteps = kGroupInputs / kTileDepth;
   const int num_pairs = (num_rows + kPairRows - 1) / kPairRows;
   const int num_groups = tile.num_steps * 4 / kGroupInputs;
-  const int group_bytes = kInt4CodeBytes + kInt4ScaleBytes + (tile.has_zero_points ? kInt4ZeroPointBytes : 0);
+  const int group_bytes = GroupBytes(tile);
   const std::byte* group = tile.panels + kPanelScaleBytes;
   __builtin_memset(totals, 0, static_cast<size_t>(num_pairs) * sizeof(PairSums));
   const auto rows_of = [&](int pair) { return Smaller(kPairRows, num_rows - pair * kPairRows); };

@@ -63,8 +63,9 @@ TEST(JsonTest, ReportsMalformedText) {
 }
 
 TEST(JsonTest, NamesTheByteAndTheFaultInPlainWords) {
-  EXPECT_EQ(ParseJson("{\"a\": 1,,}").status().message(),
-            "not valid JSON at byte 9: syntax error while parsing object key - unexpected ','; expected string literal");
+  EXPECT_EQ(
+      ParseJson("{\"a\": 1,,}").status().message(),
+      "not valid JSON at byte 9: syntax error while parsing object key - unexpected ','; expected string literal");
 }
 
 TEST(JsonTest, ErrorsHoldNoNameOfTheLibraryAndOnlyUtf8) {

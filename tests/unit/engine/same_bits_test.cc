@@ -180,7 +180,9 @@ TEST_P(SameBitsTest, OfACandidateComeAgainWithItsReturnedSeed) {
   EXPECT_EQ(Bits(third), Bits(alone));
 }
 
-INSTANTIATE_TEST_SUITE_P(Formats, SameBitsTest, ::testing::Values(WeightFormat::kBF16, WeightFormat::kF32, WeightFormat::kInt8, WeightFormat::kInt4),
+INSTANTIATE_TEST_SUITE_P(Formats, SameBitsTest,
+                         ::testing::Values(WeightFormat::kBF16, WeightFormat::kF32, WeightFormat::kInt8,
+                                           WeightFormat::kInt4),
                          [](const auto& info) { return std::string(WeightFormatName(info.param)); });
 
 }  // namespace

@@ -5,8 +5,8 @@
 namespace expertd {
 namespace {
 
-// Two layers, hidden 64, 4 heads and 2 K/V heads of 32, vocabulary 96: one dense layer of width 128, one of 8 experts of
-// width 32, 2 for each token.
+// Two layers, hidden 64, 4 heads and 2 K/V heads of 32, vocabulary 96: one dense layer of width 128, one of 8 experts
+// of width 32, 2 for each token.
 ModelConfig SmallModel() {
   ModelConfig config;
   config.hidden_size = 64;
