@@ -11,7 +11,7 @@
 namespace expertd {
 namespace {
 
-constexpr int kRowCounts[] = {1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 15, 17, 31, 33, 64};
+constexpr int kRowCounts[] = {1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 15, 17, 31, 33, 64, 530};
 constexpr int kSizes[] = {1, 7, 31, 33, 80, 100, 192, 513};
 constexpr float kUntouched = 12345.0f;
 
@@ -27,7 +27,9 @@ struct Product {
 
 constexpr WeightFormat kFormats[] = {WeightFormat::kF32, WeightFormat::kBF16, WeightFormat::kInt8, WeightFormat::kInt4};
 
-Product MakeProduct(int num_rows, int rows, int cols, WeightFormat format) {
+enum class ZeroPoints { kNone, kRandom };  // of int4 weights
+
+Product MakeProduct(int num_rows, int rows, int cols, WeightFormat format, ZeroPoints zero_points = ZeroPoints::kNone) {
   Product product;
   product.num_rows = num_rows;
   product.rows = rows;
@@ -36,7 +38,9 @@ Product MakeProduct(int num_rows, int rows, int cols, WeightFormat format) {
   product.y_stride = rows + 5;
   product.x = RandomFloats(num_rows * product.x_stride, 1);
   product.bias = RandomFloats(rows, 2);
-  product.weights = MakeWeights(RandomFloats(int64_t{rows} * cols, 3), rows, cols, format);
+  product.weights = zero_points == ZeroPoints::kRandom
+                        ? MakeWeightsWithZeroPoints(rows, cols, 3)
+                        : MakeWeights(RandomFloats(int64_t{rows} * cols, 3), rows, cols, format);
   return product;
 }
 
@@ -58,9 +62,10 @@ struct Shape {
   int rows, cols;
 };
 
-// Shapes to try with `num_rows` rows: all sizes with all for a few counts, some odd ones for every count.
+// Shapes to try with `num_rows` rows: all sizes with all for a few counts, some odd ones for every count. The longest
+// takes several blocks of inputs, as 530 rows take several groups of rows.
 std::vector<Shape> ShapesFor(int num_rows) {
-  if (num_rows != 1 && num_rows != 4 && num_rows != 17) return {{33, 31}, {100, 192}, {31, 513}};
+  if (num_rows != 1 && num_rows != 4 && num_rows != 17) return {{33, 31}, {100, 192}, {31, 513}, {7, 1100}};
   std::vector<Shape> shapes;
   for (int rows : kSizes) {
     for (int cols : kSizes) shapes.push_back({rows, cols});
@@ -68,10 +73,10 @@ std::vector<Shape> ShapesFor(int num_rows) {
   return shapes;
 }
 
-void ExpectReferenceBits(const Kernels& kernels, WeightFormat format) {
+void ExpectReferenceBits(const Kernels& kernels, WeightFormat format, ZeroPoints zero_points = ZeroPoints::kNone) {
   for (int num_rows : kRowCounts) {
     for (const auto [rows, cols] : ShapesFor(num_rows)) {
-      const Product p = MakeProduct(num_rows, rows, cols, format);
+      const Product p = MakeProduct(num_rows, rows, cols, format, zero_points);
       const float* bias = (rows + cols) % 2 == 0 ? p.bias.data() : nullptr;
       const std::vector<float> expected = Multiply(Reference(), p, bias);
 
@@ -104,8 +109,32 @@ TEST_P(MatmulTest, HasTheBitsOfTheReferenceWithInt4Weights) {
   ExpectReferenceBits(kernels(), WeightFormat::kInt4);
 }
 
-// Sums of up to 513 products of size one, in fp32 in any order: each rounding adds at most 2^-24 of the largest sum on
-// the way, about 70, and they add up like a random walk.
+TEST_P(MatmulTest, HasTheBitsOfTheReferenceWithInt4WeightsAndZeroPoints) {
+  if (GetParam() == Isa::kScalar) GTEST_SKIP() << "this is the reference";
+  ExpectReferenceBits(kernels(), WeightFormat::kInt4, ZeroPoints::kRandom);
+}
+
+// A row that is zero but for one input picks that input's weights; all products and sums are exact in fp32.
+TEST_P(MatmulTest, TakesInt4WeightsAsCodesLessTheirZeroPoints) {
+  constexpr int kRows = 40, kCols = 300;
+  const WeightMatrix weights = MakeWeightsWithZeroPoints(kRows, kCols, 5);
+  std::vector<float> row_of_weights(kCols);
+  for (const int k : {0, 1, 126, 128, 131, 299}) {
+    std::vector<float> x(kCols, 0.0f), y(kRows);
+    x[k] = 127.0f;
+
+    const Input input(kernels(), WeightFormat::kInt4, x.data(), kCols, 1, kCols);
+    kernels().matmul(input.rows(), 1, weights.packed(), nullptr, 0, kRows, y.data(), kRows);
+
+    for (int row = 0; row < kRows; ++row) {
+      weights.CopyRow(row, row_of_weights.data());
+      EXPECT_EQ(y[row], 127.0f * row_of_weights[k]) << "input " << k << ", output " << row;
+    }
+  }
+}
+
+// Sums of up to 1100 products of size one, in fp32 in any order: each rounding adds at most 2^-24 of the largest sum on
+// the way, about 100, and they add up like a random walk.
 constexpr float kBf16Tolerance = 1e-4f;
 
 TEST_P(MatmulTest, IsNearTheReferenceWithBf16Rows) {

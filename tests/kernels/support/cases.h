@@ -5,6 +5,7 @@
 #include <cstring>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -27,6 +28,37 @@ inline WeightMatrix MakeWeights(const std::vector<float>& values, int rows, int 
   auto packed = WeightMatrix::Pack(values.data(), DType::kF32, rows, cols, format);
   EXPECT_TRUE(packed.ok()) << packed.status();
   return *std::move(packed);
+}
+
+// An int4 matrix with zero points, which quantizing never makes but checkpoints bring: random codes, scales and zero
+// points, laid out as panel_layout.h says. Inputs beyond `cols` are codes equal to their zero point.
+inline WeightMatrix MakeWeightsWithZeroPoints(int rows, int cols, uint32_t seed) {
+  std::mt19937 bits(seed);
+  PackedWeights packed = {.panel_bytes = PanelBytes(WeightFormat::kInt4, cols, /*has_zero_points=*/true),
+                          .rows = rows,
+                          .cols = cols,
+                          .padded_cols = static_cast<int>(PaddedInputs(WeightFormat::kInt4, cols)),
+                          .format = WeightFormat::kInt4,
+                          .has_zero_points = true};
+  const int num_panels = (rows + kPanelColumns - 1) / kPanelColumns;
+  AlignedBuffer buffer = *AlignedBuffer::Allocate(num_panels * packed.panel_bytes);
+  for (int row = 0; row < rows; ++row) {
+    const int c = row % kPanelColumns;
+    std::byte* const panel = buffer.data() + row / kPanelColumns * packed.panel_bytes;
+    reinterpret_cast<float*>(panel)[c] = bits() % 2 == 0 ? 0.25f : 0.125f;
+    for (int begin = 0; begin < packed.padded_cols; begin += kGroupInputs) {
+      std::byte* const group = panel + kPanelScaleBytes + begin / kGroupInputs * Int4GroupBytes(true);
+      const unsigned zero_point = bits() % 16;
+      const uint16_t scale = FloatToHalf(0.01f * static_cast<float>(1 + bits() % 200));
+      std::memcpy(group + kInt4CodeBytes + 2 * c, &scale, 2);
+      group[kInt4CodeBytes + kInt4ScaleBytes + c] = static_cast<std::byte>(zero_point);
+      for (int k = 0; k < kGroupInputs; ++k) {
+        const unsigned code = begin + k < cols ? bits() % 16 : zero_point;
+        group[k / 4 * kInt4StepBytes + c % 16 * 4 + k % 4] |= static_cast<std::byte>(c < 16 ? code : code << 4);
+      }
+    }
+  }
+  return WeightMatrix::Over(packed, SharedBytes::Of(std::move(buffer)));
 }
 
 inline const Kernels& Reference() { return SelectKernels(DetectCpu(), Isa::kScalar); }

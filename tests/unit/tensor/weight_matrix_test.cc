@@ -154,6 +154,39 @@ TEST(WeightMatrixTest, LaysOutInt4AsItsLayoutSays) {
   EXPECT_EQ(scale * HalfToFloat(reinterpret_cast<const uint16_t*>(second + 2048)[4]), 2.0f);
 }
 
+TEST(WeightMatrixTest, ReadsInt4WithZeroPointsAsItsLayoutSays) {
+  PackedWeights packed = {.panel_bytes = PanelBytes(WeightFormat::kInt4, 130, /*has_zero_points=*/true),
+                          .rows = 21,
+                          .cols = 130,
+                          .padded_cols = 256,
+                          .format = WeightFormat::kInt4,
+                          .has_zero_points = true};
+  ASSERT_EQ(packed.panel_bytes, 128 + 2 * (2048 + 64 + 64));
+  AlignedBuffer buffer = *AlignedBuffer::Allocate(packed.panel_bytes);
+  auto* const scales = reinterpret_cast<float*>(buffer.data());
+  auto* const group = reinterpret_cast<uint8_t*>(buffer.data() + 128);
+  uint8_t* const second = group + 2048 + 64 + 64;
+  scales[4] = 0.5f;
+  scales[20] = 2.0f;
+  reinterpret_cast<uint16_t*>(group + 2048)[4] = FloatToHalf(3.0f);
+  reinterpret_cast<uint16_t*>(group + 2048)[20] = FloatToHalf(1.0f);
+  reinterpret_cast<uint16_t*>(second + 2048)[4] = FloatToHalf(1.0f);
+  group[2048 + 64 + 4] = 15;
+  group[2048 + 64 + 20] = 0;
+  second[2048 + 64 + 4] = 1;
+  group[4 * 4 + 1] = (11 << 4) | 2;  // input 1: code 11 of output 20, code 2 of output 4
+  second[4 * 4 + 1] = 9;             // input 129
+
+  const WeightMatrix matrix = WeightMatrix::Over(packed, SharedBytes::Of(std::move(buffer)));
+
+  const std::vector<float> fourth = Row(matrix, 4), twentieth = Row(matrix, 20);
+  EXPECT_EQ(fourth[0], 0.5f * 3.0f * (0 - 15));
+  EXPECT_EQ(fourth[1], 0.5f * 3.0f * (2 - 15));
+  EXPECT_EQ(fourth[129], 0.5f * (9 - 1));
+  EXPECT_EQ(twentieth[0], 0.0f);
+  EXPECT_EQ(twentieth[1], 2.0f * 11);
+}
+
 TEST(WeightMatrixTest, QuantizesNormalWeightsWithinTheStepOfTheirGroup) {
   std::vector<float> source(33 * 300);
   std::mt19937 bits(7);
