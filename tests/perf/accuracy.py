@@ -1,6 +1,6 @@
 """What the formats of weights cost in accuracy, on the bundled model:
 
-    build/venv/bin/python tests/perf/accuracy.py [--conversations 800] [--prompts 1600] [--flags="--isa avx2"]
+    build/venv/bin/python tests/perf/accuracy.py [--conversations 800] [--prompts 1000] [--flags="--isa avx2"]
 
 Two measures for each format, both taken through a running server:
 
@@ -51,7 +51,7 @@ def conversations(count):
 
 
 def closed_set(count):
-    """[(prompt, answer)]: as many held-out facts and sums, all of them if there are fewer."""
+    """[(prompt, answer)]: a sample of the held-out facts and sums, or all of them if there are fewer."""
     prompts = [pair for lang in data.LANGS for pool in (data.heldout_facts, data.heldout_arithmetic)
                for pair in pool(lang)]
     return random.Random(SEED).sample(prompts, min(count, len(prompts)))
@@ -113,7 +113,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=str(conftest.MODEL))
     parser.add_argument("--conversations", type=int, default=800)
-    parser.add_argument("--prompts", type=int, default=1600)
+    parser.add_argument("--prompts", type=int, default=sys.maxsize, help="a sample of the closed set [all]")
     parser.add_argument("--flags", default="", help="further flags of the server")
     args = parser.parse_args()
     conftest.pytest_configure(None)  # makes the stubs
