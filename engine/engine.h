@@ -48,6 +48,8 @@ struct EngineInfo {
   int64_t num_parameters = 0;
   int64_t num_active_parameters = 0;         // per token
   int64_t weight_bytes = 0;
+  int64_t huge_page_bytes = 0;               // of the process, resident on huge pages once the weights are loaded
+  int32_t num_memory_nodes = 1;              // nodes (NUMA) of the process's CPUs
   int64_t kv_cache_bytes = 0;
   int64_t kv_bytes_per_token = 0;
   bool has_chat_template = false;

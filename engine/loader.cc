@@ -95,6 +95,16 @@ absl::Status LoadText(const std::string& dir, LoadedModel* loaded) {
   return absl::OkStatus();
 }
 
+// Null where there is one node.
+std::unique_ptr<PageInterleaving> SpreadPages(const std::vector<int>& nodes) {
+  if (nodes.size() == 1) return nullptr;
+  auto interleaving = std::make_unique<PageInterleaving>(nodes);
+  if (const absl::Status& status = interleaving->status(); !status.ok()) {
+    LogWarning("memory_not_interleaved", {{"nodes", nodes.size()}, {"reason", ToStdView(status.message())}});
+  }
+  return interleaving;
+}
+
 EngineInfo MakeInfo(const EngineConfig& config, const LoadedModel& loaded, const CpuFeatures& cpu,
                     const MemoryPlan& plan) {
   const ModelConfig& model = loaded.model->config();
@@ -201,6 +211,8 @@ absl::StatusOr<LoadedModel> LoadModelFolder(const EngineConfig& asked) {
   const CpuFeatures cpu = DetectCpu();
   LoadedModel loaded;
   loaded.kernels = &SelectKernels(cpu, config.isa_limit);
+  const std::vector<int> nodes = MemoryNodes();
+  const auto interleaving = SpreadPages(nodes);  // before the pool, whose threads load the weights
   loaded.pool = std::make_unique<ThreadPool>(config.num_threads > 0 ? config.num_threads : cpu.num_cpus);
 
   ASSIGN_OR_RETURN(const ModelConfig model_config, ReadModelConfig(config.model_path));
@@ -219,6 +231,8 @@ absl::StatusOr<LoadedModel> LoadModelFolder(const EngineConfig& asked) {
   loaded.eos_token_ids = EosTokenIds(loaded.generation_defaults, loaded.model->config(), loaded.tokenizer.get());
   std::erase_if(loaded.eos_token_ids, [&](int32_t id) { return id >= loaded.model->config().vocab_size; });
   loaded.info = MakeInfo(config, loaded, cpu, plan);
+  loaded.info.num_memory_nodes = static_cast<int32_t>(nodes.size());
+  loaded.info.huge_page_bytes = ReadHugePages().resident_bytes;
   const absl::Time end = absl::Now();
   loaded.info.load_time = end - start;
   loaded.info.load_phases = {
@@ -233,6 +247,8 @@ absl::StatusOr<LoadedModel> LoadModelFolder(const EngineConfig& asked) {
                            {"max_model_len", plan.max_model_len},
                            {"isa", loaded.info.isa},
                            {"threads", loaded.info.num_threads},
+                           {"memory_nodes", loaded.info.num_memory_nodes},
+                           {"huge_pages", ByteSize(loaded.info.huge_page_bytes)},
                            {"seconds", absl::ToDoubleSeconds(loaded.info.load_time)}});
   return loaded;
 }

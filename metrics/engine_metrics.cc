@@ -292,6 +292,8 @@ void EngineMetrics::Series::AddFacts(const EngineFacts& facts) {
                  {"int8", yes(facts.has_int8)}})
       .Set(1);
   make.AddGauge("expertd_threads", "Threads by pool.", {{"pool", "compute"}}).Set(facts.num_compute_threads);
+  make.AddGauge("expertd_memory_nodes", "Memory nodes (NUMA) of the CPUs that may be used.")
+      .Set(facts.num_memory_nodes);
   make.AddGauge("expertd_weight_bytes", "Memory of the weights.", {{"dtype", facts.weights_dtype}})
       .Set(static_cast<double>(facts.weight_bytes));
   make.AddGauge("expertd_kv_cache_bytes", "Memory reserved for the KV cache.")

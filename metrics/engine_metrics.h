@@ -35,6 +35,7 @@ struct EngineFacts {
   int32_t num_kv_blocks = 0;
   int32_t block_size = 0;
   int32_t num_compute_threads = 0;
+  int32_t num_memory_nodes = 0;
   int32_t max_num_seqs = 0;
   absl::Duration text_load_time, weights_load_time, kv_cache_load_time;  // the parts of loading
 };

@@ -144,6 +144,7 @@ EngineFacts MakeFacts(const EngineInfo& info) {
   facts.num_kv_blocks = info.num_kv_blocks;
   facts.block_size = info.block_size;
   facts.num_compute_threads = info.num_threads;
+  facts.num_memory_nodes = info.num_memory_nodes;
   facts.max_num_seqs = info.max_num_seqs;
   facts.text_load_time = info.load_phases.text;
   facts.weights_load_time = info.load_phases.weights;

@@ -1,4 +1,4 @@
-// Processor and memory facts from CPUID, /proc and the cgroup file systems (cgroups(7), proc(5)).
+// Processor and memory facts from CPUID, /proc, /sys and the cgroup file systems (cgroups(7), proc(5), numa(7)).
 #include "engine/platform/cpu.h"
 
 #include <cpuid.h>
@@ -90,6 +90,49 @@ std::optional<int64_t> FindField(std::string_view text, std::string_view key) {
     text.remove_prefix(std::min(end + 1, text.size()));
   }
   return std::nullopt;
+}
+
+// The text behind `key` at the start of a line, without blanks around it.
+std::string FindText(std::string_view text, std::string_view key) {
+  while (!text.empty()) {
+    const size_t end = std::min(text.find('\n'), text.size());
+    std::string_view line = text.substr(0, end);
+    if (line.starts_with(key)) {
+      line.remove_prefix(std::min(line.find_first_not_of(" \t", key.size()), line.size()));
+      return std::string(line);
+    }
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return "";
+}
+
+// ---- lists of CPUs and nodes ----
+
+// Whole numbers from `first` to `last`.
+struct IdRange {
+  int64_t first = 0;
+  int64_t last = 0;
+};
+
+// "0-3,8,10-11" as ranges; what is malformed is left out.
+std::vector<IdRange> ParseIdList(std::string_view text) {
+  std::vector<IdRange> ranges;
+  while (!text.empty()) {
+    const size_t end = std::min(text.find(','), text.size());
+    const std::string_view item = text.substr(0, end);
+    const size_t dash = item.find('-');
+    const std::optional<int64_t> first = ParseInt(item.substr(0, dash));
+    const std::optional<int64_t> last = dash == std::string_view::npos ? first : ParseInt(item.substr(dash + 1));
+    if (first && last && *first >= 0 && *first <= *last) ranges.push_back({*first, *last});
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return ranges;
+}
+
+bool Overlap(const std::vector<IdRange>& a, const std::vector<IdRange>& b) {
+  return std::any_of(a.begin(), a.end(), [&b](const IdRange& x) {
+    return std::any_of(b.begin(), b.end(), [&x](const IdRange& y) { return x.first <= y.last && y.first <= x.last; });
+  });
 }
 
 // ---- cgroups ----
@@ -243,6 +286,35 @@ MemoryLimits ReadMemoryLimits(const std::string& root) {
     limits.cgroup_used = memory->second;
   }
   return limits;
+}
+
+std::vector<int> MemoryNodes(const std::string& root) {
+  constexpr int64_t kMaxNodes = 1024;  // of Linux on any architecture
+  const std::string folder = root + "/sys/devices/system/node/";
+  const std::string status = ReadText(root + "/proc/self/status").value_or("");
+  const std::vector<IdRange> cpus = ParseIdList(FindText(status, "Cpus_allowed_list:"));
+  const std::vector<IdRange> allowed = ParseIdList(FindText(status, "Mems_allowed_list:"));
+  std::vector<int> nodes;
+  for (const IdRange& range : ParseIdList(ReadText(folder + "has_memory").value_or(""))) {
+    for (int64_t node = range.first; node <= std::min(range.last, kMaxNodes - 1); ++node) {
+      const std::string cpulist = folder + "node" + std::to_string(node) + "/cpulist";
+      const std::vector<IdRange> local = ParseIdList(ReadText(cpulist).value_or(""));
+      if (Overlap({{node, node}}, allowed) && Overlap(local, cpus)) nodes.push_back(static_cast<int>(node));
+    }
+  }
+  return nodes.empty() ? std::vector<int>{0} : nodes;
+}
+
+HugePages ReadHugePages(const std::string& root) {
+  HugePages pages;
+  const std::string mode = ReadText(root + "/sys/kernel/mm/transparent_hugepage/enabled").value_or("");
+  const size_t open = mode.find('['), close = mode.find(']');  // "always [madvise] never"
+  if (open < close && close != std::string::npos) pages.mode = mode.substr(open + 1, close - open - 1);
+  const std::string smaps = ReadText(root + "/proc/self/smaps_rollup").value_or("");
+  for (const char* field : {"AnonHugePages:", "FilePmdMapped:"}) {
+    pages.resident_bytes += FindField(smaps, field).value_or(0) * 1024;
+  }
+  return pages;
 }
 
 ResidentMemory ReadResidentMemory() {

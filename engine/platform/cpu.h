@@ -1,9 +1,10 @@
-// What this machine offers to the process: instruction sets, usable processors and memory. Read once at start by the
-// binary and passed on as values; nothing here is cached or global. All functions are thread-safe.
+// What this machine offers to the process: instruction sets, usable processors, memory and its nodes. Read once at
+// start by the binary and passed on as values; nothing here is cached or global. All functions are thread-safe.
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace expertd {
 
@@ -34,6 +35,10 @@ bool RequestTilePermission();
 // quota of processor time (rounded up). At least 1. `root` is put before /proc and /sys, for tests.
 int UsableCpus(const std::string& root = "");
 
+// Nodes of memory (NUMA) that serve this process: those with memory it may use and at least one of the CPUs in its
+// affinity mask, ascending. {0} where the system does not tell. `root` as above.
+std::vector<int> MemoryNodes(const std::string& root = "");
+
 // Bytes; a limit that does not exist or cannot be read is `kUnlimited`.
 struct MemoryLimits {
   static constexpr int64_t kUnlimited = INT64_MAX;
@@ -56,5 +61,14 @@ struct ResidentMemory {
 };
 
 ResidentMemory ReadResidentMemory();
+
+// Transparent huge pages: what the system grants ("always", "madvise" or "never"; empty where it has none), and the
+// bytes of this process that lie on them now. Counting walks the page tables: some milliseconds. `root` as above.
+struct HugePages {
+  std::string mode;
+  int64_t resident_bytes = 0;
+};
+
+HugePages ReadHugePages(const std::string& root = "");
 
 }  // namespace expertd

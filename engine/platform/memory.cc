@@ -1,9 +1,12 @@
-// Buffers from mmap with huge pages or from the heap, and maps of files: mmap(2), madvise(2).
+// Buffers from mmap with huge pages or from the heap, maps of files, and the policy of pages: mmap(2), madvise(2),
+// set_mempolicy(2).
 #include "engine/platform/memory.h"
 
 #include <fcntl.h>
+#include <linux/mempolicy.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +14,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "engine/base/strings.h"
 
@@ -157,6 +161,26 @@ void MappedFile::WillNeed(int64_t offset, int64_t size_bytes) const {
 
 void MappedFile::DontNeed(int64_t offset, int64_t size_bytes) const {
   Advise(data_, size_bytes_, offset, size_bytes, MADV_DONTNEED, /*whole_pages=*/true);
+}
+
+// By the raw system calls: libnuma would be a dependency for two of them.
+PageInterleaving::PageInterleaving(std::span<const int> nodes) {
+  constexpr size_t kBits = 8 * sizeof(unsigned long);
+  int mode = MPOL_DEFAULT;
+  if (syscall(SYS_get_mempolicy, &mode, nullptr, 0, nullptr, 0) == 0 && mode != MPOL_DEFAULT) return;
+  std::vector<unsigned long> mask;
+  for (const int node : nodes) {
+    const size_t word = static_cast<size_t>(node) / kBits;
+    mask.resize(std::max(mask.size(), word + 1));
+    mask[word] |= 1ul << (static_cast<size_t>(node) % kBits);
+  }
+  // The kernel reads one bit less than it is told.
+  is_set_ = syscall(SYS_set_mempolicy, MPOL_INTERLEAVE, mask.data(), mask.size() * kBits + 1) == 0;
+  if (!is_set_) status_ = absl::PermissionDeniedError(StrCat("pages cannot be interleaved: ", std::strerror(errno)));
+}
+
+PageInterleaving::~PageInterleaving() {
+  if (is_set_) syscall(SYS_set_mempolicy, MPOL_DEFAULT, nullptr, 0);
 }
 
 }  // namespace expertd

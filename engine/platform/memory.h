@@ -1,5 +1,6 @@
-// Large memory: aligned buffers that report failure instead of throwing, and read-only maps of files. Used for weights,
-// the KV cache and scratch. Both classes are move-only values; concurrent reads are safe.
+// Large memory: aligned buffers that report failure instead of throwing, read-only maps of files, and the nodes that
+// pages come from. Used for weights, the KV cache and scratch. Buffers and maps are move-only values; concurrent reads
+// are safe.
 #pragma once
 
 #include <cstddef>
@@ -89,6 +90,28 @@ struct SharedBytes {
     auto owner = std::make_shared<const AlignedBuffer>(std::move(buffer));
     return {owner->data(), owner->size_bytes(), owner};
   }
+};
+
+// While it lives, pages that the calling thread is the first to touch come from the given nodes in turn; for threads
+// that it starts meanwhile that holds for good. To be made before the pool is, and kept while a model is loaded: any
+// thread of the pool may compute any part of a product, so no node is the right one for a weight, and all of them
+// together serve it fastest. It is the policy of threads and not of mappings, because pages read from files into the
+// page cache follow that one too (set_mempolicy(2)). A policy that the process was started with (numactl) is left as
+// it is.
+class PageInterleaving {
+ public:
+  explicit PageInterleaving(std::span<const int> nodes);
+  ~PageInterleaving();
+  PageInterleaving(const PageInterleaving&) = delete;
+  PageInterleaving& operator=(const PageInterleaving&) = delete;
+
+  // PermissionDenied where the system refuses, as containers without CAP_SYS_NICE often do: pages then come from
+  // wherever they are first touched.
+  const absl::Status& status() const { return status_; }
+
+ private:
+  absl::Status status_;
+  bool is_set_ = false;
 };
 
 }  // namespace expertd

@@ -86,6 +86,8 @@ absl::StatusOr<Json> Describe(const EngineConfig& asked) {
   }
   json["machine"] = {{"cpu", cpu.model_name},
                      {"cpus", cpu.num_cpus},
+                     {"memory_nodes", MemoryNodes()},
+                     {"huge_pages", ReadHugePages().mode},
                      {"isa", std::string(SelectKernels(cpu, config.isa_limit).isa)},
                      {"avx2", cpu.avx2},
                      {"avx512", cpu.avx512},

@@ -98,6 +98,8 @@ def test_inspect_counts_what_the_file_holds():
     assert seen["parameters"]["total"] * 2 == file_bytes - 8 - header_bytes  # bf16
     assert seen["parameters"]["active_per_token"] < seen["parameters"]["total"]
     assert seen["machine"]["isa"] in ("scalar", "avx2", "avx2_vnni", "avx512", "avx512_bf16", "amx")
+    assert seen["machine"]["memory_nodes"]  # at least one
+    assert seen["machine"]["huge_pages"] in ("always", "madvise", "never", "")
     assert run("inspect", MODEL).stdout.startswith("model")
 
 

@@ -123,6 +123,14 @@ TEST(EngineMetricsTest, LoadingIsToldByPart) {
   EXPECT_THAT(text, HasSubstr("expertd_model_load_seconds{model=\"m\",phase=\"kv_cache\"} 3"));
 }
 
+TEST(EngineMetricsTest, MemoryNodesAreTold) {
+  EngineMetrics metrics(Options());
+
+  metrics.SetEngineFacts({.num_memory_nodes = 4});
+
+  EXPECT_THAT(Scrape(metrics), HasSubstr("expertd_memory_nodes{model=\"m\"} 4"));
+}
+
 TEST(EngineMetricsTest, VllmNamesTellTheSame) {
   MetricsOptions options = Options();
   options.vllm_names = true;

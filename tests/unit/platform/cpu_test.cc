@@ -1,15 +1,20 @@
 #include "engine/platform/cpu.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 namespace expertd {
 namespace {
+
+using ::testing::ElementsAre;
 
 // A directory with some files of /proc and /sys, removed at the end.
 class FakeRoot {
@@ -18,7 +23,10 @@ class FakeRoot {
     std::string pattern = testing::TempDir() + "/rootXXXXXX";
     path_ = mkdtemp(pattern.data());
   }
-  ~FakeRoot() { std::filesystem::remove_all(path_); }
+  FakeRoot(FakeRoot&& other) noexcept : path_(std::exchange(other.path_, "")) {}
+  ~FakeRoot() {
+    if (!path_.empty()) std::filesystem::remove_all(path_);
+  }
 
   void Write(const std::string& file, const std::string& text) {
     const std::filesystem::path path = path_ + file;
@@ -62,6 +70,23 @@ TEST(CpuTest, HonoursTheQuotaOfCgroupV1SeenFromInsideAContainer) {
   root.Write("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n");
 
   EXPECT_EQ(UsableCpus(root.path()), 1);
+}
+
+// Whole CPUs have room for a fraction of one, and there is no pool without a thread.
+TEST(CpuTest, RoundsFractionsOfACpuUp) {
+  const int all = UsableCpus("/nonexistent");
+  for (const auto& [quota, cpus] : {std::pair("10000", 1), std::pair("99999", 1), std::pair("100001", 2),
+                                    std::pair("150000", 2), std::pair("1000000000", all)}) {
+    FakeRoot v1, v2;
+    v1.Write("/proc/self/cgroup", "4:cpu,cpuacct:/\n");
+    v1.Write("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", quota);
+    v1.Write("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000");
+    v2.Write("/proc/self/cgroup", "0::/\n");
+    v2.Write("/sys/fs/cgroup/cpu.max", std::string(quota) + " 100000\n");
+
+    EXPECT_EQ(UsableCpus(v1.path()), std::min(cpus, all)) << quota;
+    EXPECT_EQ(UsableCpus(v2.path()), std::min(cpus, all)) << quota;
+  }
 }
 
 TEST(CpuTest, CountsItsAffinityWithoutAnyQuota) {
@@ -127,6 +152,54 @@ TEST(MemoryLimitsTest, IsNeverNegative) {
   limits.cgroup_used = 7;
 
   EXPECT_EQ(limits.Available(), 0);
+}
+
+// Two sockets of four CPUs and a node of memory alone; node 3 has no memory.
+FakeRoot FourNodes(const std::string& cpus, const std::string& mems) {
+  FakeRoot root;
+  root.Write("/proc/self/status", "Name:\texpertd\nCpus_allowed:\tff\nCpus_allowed_list:\t" + cpus +
+                                      "\nMems_allowed:\t7\nMems_allowed_list:\t" + mems + "\n");
+  root.Write("/sys/devices/system/node/has_memory", "0-2\n");
+  root.Write("/sys/devices/system/node/node0/cpulist", "0-1,4-5\n");
+  root.Write("/sys/devices/system/node/node1/cpulist", "2-3,6-7\n");
+  root.Write("/sys/devices/system/node/node2/cpulist", "\n");
+  root.Write("/sys/devices/system/node/node3/cpulist", "8\n");
+  return root;
+}
+
+TEST(MemoryNodesTest, AreThoseOfTheCpusThatMayBeUsed) {
+  EXPECT_THAT(MemoryNodes(FourNodes("0-8", "0-3").path()), ElementsAre(0, 1));
+  EXPECT_THAT(MemoryNodes(FourNodes("4", "0-3").path()), ElementsAre(0));
+  EXPECT_THAT(MemoryNodes(FourNodes("1,7", "0-3").path()), ElementsAre(0, 1));
+  EXPECT_THAT(MemoryNodes(FourNodes("3,6", "0-3").path()), ElementsAre(1));
+}
+
+TEST(MemoryNodesTest, LeaveOutThoseWhoseMemoryIsForbidden) {
+  EXPECT_THAT(MemoryNodes(FourNodes("0-7", "1").path()), ElementsAre(1));
+}
+
+TEST(MemoryNodesTest, AreOneWhereTheSystemDoesNotTell) {
+  FakeRoot nonsense = FourNodes("0-7", "0-3");
+  nonsense.Write("/sys/devices/system/node/has_memory", "-,5-2,x,99999999999999999999\n");
+
+  EXPECT_THAT(MemoryNodes("/nonexistent"), ElementsAre(0));
+  EXPECT_THAT(MemoryNodes(nonsense.path()), ElementsAre(0));
+}
+
+TEST(MemoryNodesTest, ThereIsOneHereAtLeast) { EXPECT_FALSE(MemoryNodes().empty()); }
+
+TEST(HugePagesTest, TellTheModeAndWhatLiesOnThem) {
+  FakeRoot root;
+  root.Write("/sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n");
+  root.Write("/proc/self/smaps_rollup", "Rss:  9000 kB\nAnonHugePages:  4096 kB\nShmemPmdMapped: 7 kB\n"
+                                        "FilePmdMapped:  2048 kB\n");
+
+  const HugePages pages = ReadHugePages(root.path());
+
+  EXPECT_EQ(pages.mode, "madvise");
+  EXPECT_EQ(pages.resident_bytes, 6 << 20);
+  EXPECT_EQ(ReadHugePages("/nonexistent").mode, "");
+  EXPECT_EQ(ReadHugePages("/nonexistent").resident_bytes, 0);
 }
 
 TEST(ResidentMemoryTest, GrowsByWhatIsWritten) {

@@ -1,15 +1,21 @@
 #include "engine/platform/memory.h"
 
+#include <linux/mempolicy.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
+#include <future>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include "engine/platform/cpu.h"
 
 namespace expertd {
 namespace {
@@ -116,6 +122,54 @@ TEST(MappedFileTest, KeepsItsBytesThroughMovesAndHints) {
 
   EXPECT_EQ(TextOf(second), content);
   EXPECT_EQ(first.data(), nullptr);  // NOLINT: moved-from is empty by contract
+}
+
+// The policy of the calling thread, as linux/mempolicy.h numbers it; -1 where the system does not tell.
+int PagePolicy() {
+  int mode = -1;
+  return syscall(SYS_get_mempolicy, &mode, nullptr, 0, nullptr, 0) == 0 ? mode : -1;
+}
+
+TEST(PageInterleavingTest, HoldsForThisThreadAndForGoodForThoseItStarts) {
+  if (PagePolicy() != MPOL_DEFAULT) GTEST_SKIP() << "the test runs under a policy of its own, or may not ask for it";
+  std::promise<void> scope_has_ended;
+  std::future<int> of_started_thread;
+  {
+    const PageInterleaving interleaving(MemoryNodes());
+    if (!interleaving.status().ok()) GTEST_SKIP() << interleaving.status();
+
+    EXPECT_EQ(PagePolicy(), MPOL_INTERLEAVE);
+    of_started_thread = std::async(std::launch::async, [ended = scope_has_ended.get_future()]() {
+      ended.wait();
+      return PagePolicy();
+    });
+  }
+  scope_has_ended.set_value();
+
+  EXPECT_EQ(PagePolicy(), MPOL_DEFAULT);
+  EXPECT_EQ(of_started_thread.get(), MPOL_INTERLEAVE);
+}
+
+TEST(PageInterleavingTest, LeavesAPolicyThatIsThereAlready) {
+  unsigned long nodes = 1ul << MemoryNodes().front();
+  if (PagePolicy() != MPOL_DEFAULT || syscall(SYS_set_mempolicy, MPOL_PREFERRED, &nodes, 65) != 0) {
+    GTEST_SKIP() << "the system lets no policy be set";
+  }
+
+  { const PageInterleaving interleaving(MemoryNodes()); }
+  const int after = PagePolicy();
+  syscall(SYS_set_mempolicy, MPOL_DEFAULT, nullptr, 0);
+
+  EXPECT_EQ(after, MPOL_PREFERRED);
+}
+
+TEST(PageInterleavingTest, TellsWhyItIsRefused) {
+  if (PagePolicy() != MPOL_DEFAULT) GTEST_SKIP() << "the test runs under a policy of its own, or may not ask for it";
+
+  const PageInterleaving interleaving(std::vector<int>{1023});  // not of this machine
+
+  EXPECT_EQ(interleaving.status().code(), absl::StatusCode::kPermissionDenied);
+  EXPECT_EQ(PagePolicy(), MPOL_DEFAULT);
 }
 
 }  // namespace
