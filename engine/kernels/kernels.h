@@ -71,6 +71,30 @@ struct InputRows {
   static InputRows Floats(const float* x, int64_t stride) { return {.data = x, .stride = stride}; }
 };
 
+// Logits are looked at in blocks of this many: few enough that the maximum of each says much about where the large
+// ones are, many enough that the maxima of a vocabulary of 152k stay in the first-level cache.
+inline constexpr int kLogitsBlock = 64;
+
+// One row of logits, without NaN, and the maximum of each of its blocks, the last of which may be shorter.
+struct LogitsRow {
+  const float* logits = nullptr;  // [size]
+  int64_t size = 0;
+  const float* block_max = nullptr;
+};
+
+// How logits become probabilities: p = exp((logit - max) * inverse_temperature), relative to the most likely token's.
+struct LogitsScale {
+  float max = 0.0f;                  // finite
+  float inverse_temperature = 1.0f;  // > 0
+
+  float Exponent(float logit) const { return (logit - max) * inverse_temperature; }
+};
+
+// Probabilities are counted in units of 2^-40 of the most likely token's: integers, whose sums do not depend on order.
+// Fine enough that what is rounded away from the largest vocabularies is below the precision of a float, coarse enough
+// that 2^23 tokens fit 64 bits.
+inline constexpr int kMassBits = 40;
+
 struct Kernels {
   std::string_view isa;  // the name of its Isa
 
@@ -118,6 +142,20 @@ struct Kernels {
 
   // Index of the largest element, the lowest index on ties; NaN never wins over a number. Size >= 1.
   int (*argmax)(const float* x, int size);
+
+  // block_max[b] = the largest logit of block b. Returns the largest of all, or NaN where there is one: then block_max
+  // means nothing. Size >= 0, minus infinity for 0.
+  float (*summarize_logits)(const float* logits, int64_t size, float* block_max);
+
+  // masses[i] = round(2^40 exp(scale.Exponent(logits[i]))), the exponential within 2e-7 of its value and exact at 0.
+  void (*logit_masses)(const float* logits, int64_t size, const LogitsScale& scale, uint64_t* masses);
+
+  // block_mass[b] = the sum of the masses, as logit_masses gives them, of the logits >= threshold of block b; returns
+  // the sum of all.
+  uint64_t (*sum_masses)(const LogitsRow& row, const LogitsScale& scale, float threshold, uint64_t* block_mass);
+
+  // The indices of the first `limit` logits in [low, high], ascending; returns how many they are.
+  int64_t (*find_logits)(const LogitsRow& row, float low, float high, int64_t limit, int32_t* indices);
 
   // Stores one token's K and V heads ([num_kv_heads, head_dim] each) at `slot` = block * block_size + offset.
   void (*store_kv)(const float* key, const float* value, int64_t slot, const PagedKvLayer& kv);

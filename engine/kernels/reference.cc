@@ -153,6 +153,47 @@ int Argmax(const float* x, int size) {
   return best;
 }
 
+// ---- sampling ----
+
+float SummarizeLogits(const float* logits, int64_t size, float* block_max) {
+  float max = -std::numeric_limits<float>::infinity();
+  bool has_nan = false;
+  for (int64_t i = 0; i < size; ++i) {
+    float& block = block_max[i / kLogitsBlock];
+    block = i % kLogitsBlock == 0 ? logits[i] : std::max(block, logits[i]);
+    max = std::max(max, logits[i]);
+    has_nan = has_nan || std::isnan(logits[i]);
+  }
+  return has_nan ? std::numeric_limits<float>::quiet_NaN() : max;
+}
+
+void LogitMasses(const float* logits, int64_t size, const LogitsScale& scale, uint64_t* masses) {
+  for (int64_t i = 0; i < size; ++i) {
+    const double probability = std::exp(double{scale.Exponent(logits[i])});
+    masses[i] = static_cast<uint64_t>(std::nearbyint(std::ldexp(probability, kMassBits)));
+  }
+}
+
+uint64_t SumMasses(const LogitsRow& row, const LogitsScale& scale, float threshold, uint64_t* block_mass) {
+  uint64_t total = 0;
+  for (int64_t i = 0; i < row.size; ++i) {
+    uint64_t mass = 0;
+    if (row.logits[i] >= threshold) LogitMasses(&row.logits[i], 1, scale, &mass);
+    uint64_t& block = block_mass[i / kLogitsBlock];
+    block = mass + (i % kLogitsBlock == 0 ? 0 : block);
+    total += mass;
+  }
+  return total;
+}
+
+int64_t FindLogits(const LogitsRow& row, float low, float high, int64_t limit, int32_t* indices) {
+  int64_t found = 0;
+  for (int64_t i = 0; i < row.size && found < limit; ++i) {
+    if (row.logits[i] >= low && row.logits[i] <= high) indices[found++] = static_cast<int32_t>(i);
+  }
+  return found;
+}
+
 // ---- attention ----
 
 float Load(const void* base, DType dtype, int64_t index) {
@@ -245,6 +286,10 @@ const Kernels& ScalarKernels() {
       .rope = Rope,
       .softmax = Softmax,
       .argmax = Argmax,
+      .summarize_logits = SummarizeLogits,
+      .logit_masses = LogitMasses,
+      .sum_masses = SumMasses,
+      .find_logits = FindLogits,
       .store_kv = StoreKv,
       .attention = Attention,
       .attention_scratch_floats = AttentionScratchFloats,

@@ -33,8 +33,11 @@ ModelRunner::ModelRunner(const Model& model, KvCache& kv_cache, const Kernels& k
       pool_(pool),
       vocab_size_(model.config().vocab_size),
       max_prompt_logits_rows_(static_cast<int>(std::clamp<int64_t>(
-          options.max_prompt_logits_bytes / (vocab_size_ * static_cast<int64_t>(sizeof(float))), 1, 1 << 20))),
-      scratch_(pool.num_threads()) {}
+          options.max_prompt_logits_bytes / (vocab_size_ * static_cast<int64_t>(sizeof(float))), 1, 1 << 20))) {
+  for (int thread = 0; thread < pool.num_threads(); ++thread) {
+    scratch_.emplace_back(kernels, static_cast<size_t>(vocab_size_));
+  }
+}
 
 absl::StatusOr<StepResult> ModelRunner::Run(const StepPlan& plan) {
   EXPERTD_CHECK(!plan.empty());

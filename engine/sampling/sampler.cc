@@ -37,16 +37,17 @@ int32_t ChooseToken(std::span<const float> logits, float max, const Sequence& se
 // log of the sum of exp over a row, in double.
 double LogSumExp(std::span<const float> logits, const RowSummary& row, SamplerScratch& scratch) {
   if (row.max == kInfinity || row.max == kMaskedLogit) return row.max;
-  const uint64_t mass = SumMasses(logits, scratch.block_max, {.max = row.max}, std::numeric_limits<float>::lowest(),
-                                  scratch.masses);
-  return row.max + std::log(static_cast<double>(mass) * 0x1p-40);
+  const uint64_t mass = SumMasses(*scratch.kernels, logits, scratch.block_max, {.max = row.max},
+                                  std::numeric_limits<float>::lowest(), scratch.masses);
+  return row.max + std::log(std::ldexp(static_cast<double>(mass), -kMassBits));
 }
 
 // Log-probabilities of one row. Where logits are infinite, they share all probability.
 class RowLogprobs {
  public:
-  RowLogprobs(std::span<const float> logits, SamplerScratch& scratch)
-      : logits_(logits), row_(SummarizeRow(logits, scratch.block_max)) {
+  // `row` and scratch.block_max as SummarizeRow gave them.
+  RowLogprobs(std::span<const float> logits, const RowSummary& row, SamplerScratch& scratch)
+      : logits_(logits), row_(row) {
     if (row_.has_nan) return;
     log_sum_exp_ = LogSumExp(logits, row_, scratch);
     if (row_.max == kInfinity) {
@@ -79,30 +80,39 @@ class RowLogprobs {
 
 // The `n` first candidates of a row, in order. scratch.block_max as SummarizeRow left it.
 std::span<const Candidate> FirstCandidates(std::span<const float> logits, int n, SamplerScratch& scratch) {
-  scratch.candidates.clear();
   n = std::min(n, static_cast<int>(logits.size()));
   if (n <= 0) return {};
-  GatherCandidates(logits, KthLargest(logits, n, scratch), scratch);
+  GatherCandidates(logits, KthLargest(logits, n, scratch), kInfinity, logits.size(), scratch);
   const auto end = scratch.candidates.begin() + n;  // more than n only where logits equal the n-th largest
   std::partial_sort(scratch.candidates.begin(), end, scratch.candidates.end(), ComesBefore);
   return std::span(scratch.candidates).first(n);
+}
+
+// ComputeLogprob of a row that was summarized already; `result` may have memory of another.
+void FillLogprob(std::span<const float> logits, const RowSummary& row, int32_t token, const LogprobOptions& options,
+                 SamplerScratch& scratch, TokenLogprob& result) {
+  const RowLogprobs logprobs(logits, row, scratch);
+  result.token = token;
+  result.logprob = logprobs.Of(token);
+  result.rank = logprobs.RankOf(token);
+  result.top.clear();
+  if (!options.token_ids.empty()) {
+    result.top.reserve(options.token_ids.size());
+    for (const int32_t id : options.token_ids) result.top.emplace_back(id, logprobs.Of(id));
+    return;
+  }
+  if (logprobs.has_nan()) return;
+  const std::span<const Candidate> first = FirstCandidates(logits, options.top_n, scratch);
+  result.top.reserve(first.size());
+  for (const Candidate& candidate : first) result.top.emplace_back(candidate.token, logprobs.Of(candidate.token));
 }
 
 }  // namespace
 
 TokenLogprob ComputeLogprob(std::span<const float> logits, int32_t token, const LogprobOptions& options,
                             SamplerScratch& scratch) {
-  const RowLogprobs logprobs(logits, scratch);
-  TokenLogprob result{.token = token, .logprob = logprobs.Of(token), .rank = logprobs.RankOf(token)};
-  if (!options.token_ids.empty()) {
-    result.top.reserve(options.token_ids.size());
-    for (const int32_t id : options.token_ids) result.top.emplace_back(id, logprobs.Of(id));
-    return result;
-  }
-  if (logprobs.has_nan()) return result;
-  const std::span<const Candidate> first = FirstCandidates(logits, options.top_n, scratch);
-  result.top.reserve(first.size());
-  for (const Candidate& candidate : first) result.top.emplace_back(candidate.token, logprobs.Of(candidate.token));
+  TokenLogprob result;
+  FillLogprob(logits, SummarizeRow(*scratch.kernels, logits, scratch.block_max), token, options, scratch, result);
   return result;
 }
 
@@ -111,29 +121,27 @@ void SampleToken(std::span<float> logits, const Sequence& sequence, TokenHistory
   result.token = -1;
   result.no_valid_token = false;
   result.has_logprob = false;
-  RowSummary row = SummarizeRow(logits, scratch.block_max);
+  RowSummary row = SummarizeRow(*scratch.kernels, logits, scratch.block_max);
   result.has_nan = row.has_nan;
   if (row.has_nan) return;
   // Log-probabilities are those of the raw logits, which the processors overwrite.
   const std::optional<LogprobOptions>& logprobs = sequence.sampling.logprobs;
-  std::span<const float> raw_logits = logits;
-  if (HasLogitsProcessors(sequence)) {
-    if (logprobs.has_value()) {
-      scratch.raw_logits.assign(logits.begin(), logits.end());
-      raw_logits = scratch.raw_logits;
-    }
+  const bool is_processed = HasLogitsProcessors(sequence);
+  if (is_processed) {
+    if (logprobs.has_value()) scratch.raw_logits.assign(logits.begin(), logits.end());
     ApplyLogitsProcessors(sequence, history, logits, scratch.values);
-    row = SummarizeRow(logits, scratch.block_max);
+    row = SummarizeRow(*scratch.kernels, logits, scratch.block_max);
   }
   if (row.max == kMaskedLogit) {
     result.no_valid_token = true;
     return;
   }
   result.token = ChooseToken(logits, row.max, sequence, scratch);
-  if (logprobs.has_value()) {
-    result.has_logprob = true;
-    result.logprob = ComputeLogprob(raw_logits, result.token, *logprobs, scratch);
-  }
+  if (!logprobs.has_value()) return;
+  result.has_logprob = true;
+  if (is_processed) row = SummarizeRow(*scratch.kernels, scratch.raw_logits, scratch.block_max);
+  const std::span<const float> raw_logits = is_processed ? std::span<const float>(scratch.raw_logits) : logits;
+  FillLogprob(raw_logits, row, result.token, *logprobs, scratch, result.logprob);
 }
 
 }  // namespace expertd

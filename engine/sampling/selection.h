@@ -1,5 +1,6 @@
 // Selection: which tokens of a row may be drawn (temperature, min-p, top-k, top-p), and the draw. Nothing sorts the
-// row: block maxima tell where the large logits are, and only candidates that may matter are gathered.
+// row: block maxima tell where the large logits are, only candidates that may matter are gathered, and of many of them
+// the mass is added up by buckets of logits, of which one is looked into.
 // Pure but for the scratch; used by the sampler.
 #pragma once
 
@@ -7,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/kernels/kernels.h"
 #include "engine/request/sampling_params.h"
 #include "engine/sampling/row_math.h"
 
@@ -22,30 +24,43 @@ constexpr bool ComesBefore(const Candidate& a, const Candidate& b) {
   return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
 }
 
-// Working memory of one thread, kept so that steady steps allocate nothing. Contents mean nothing between calls.
+// What one thread samples with: the kernels, and working memory whose contents mean nothing between calls.
 struct SamplerScratch {
+  // Rows of up to `vocab_size` logits allocate nothing; longer ones make the memory grow.
+  explicit SamplerScratch(const Kernels& kernels, size_t vocab_size = 0);
+
+  const Kernels* kernels;
   std::vector<float> block_max;       // of each block of logits
   std::vector<float> values;          // for selecting the k-th largest; logits of the allowed ids
   std::vector<uint64_t> masses;       // of each block, or of each bucket of logits
   std::vector<float> raw_logits;      // of a row with log-probabilities
-  std::vector<Candidate> candidates;
-  std::vector<Candidate> bucket;      // of the candidates, those of one bucket, sorted
+  std::vector<int32_t> tokens;        // found in a range of logits
+  std::vector<Candidate> candidates;  // those that may be drawn, or those of one bucket; sorted
+};
+
+// How the draw finds its token.
+enum class DrawIndex {
+  kBlocks,   // scratch.masses holds the mass of each block
+  kSorted,   // scratch.candidates holds all that may be drawn, in order
+  kBuckets,  // scratch.masses holds the mass of each bucket
 };
 
 // What may be drawn of a row: every token that does not come after `last`, with probability mass / total_mass.
 struct Selection {
-  RowScale scale;
+  LogitsScale scale;
   Candidate last;
   uint64_t total_mass = 0;
-  // Whether scratch.candidates holds every token that may be drawn (else the draw reads the row by blocks).
-  bool has_candidates = false;
+  DrawIndex index = DrawIndex::kBlocks;
+  // kBuckets: logits below the threshold are in none; the others in order, so many to a unit of the exponent.
+  float threshold = 0.0f;
+  float buckets_per_exponent = 0.0f;
 };
 
 // The k-th largest logit, k in [1, logits.size()]; equal ones count each. scratch.block_max as SummarizeRow left it.
 float KthLargest(std::span<const float> logits, int k, SamplerScratch& scratch);
 
-// Appends every token whose logit is at least `threshold` to scratch.candidates, by ascending id.
-void GatherCandidates(std::span<const float> logits, float threshold, SamplerScratch& scratch);
+// Puts the first `limit` tokens whose logit is in [low, high] into scratch.candidates, by ascending id.
+void GatherCandidates(std::span<const float> logits, float low, float high, size_t limit, SamplerScratch& scratch);
 
 // Applies temperature (>= 1e-5), min_p, top_k and top_p of `params` to a row without NaN, whose maximum `max` is
 // finite. Tokens with a logit equal to the k-th largest are all kept; top_p keeps a token while the probability of

@@ -23,7 +23,7 @@ FLOORS = {
         "engine/kv/kv_cache.h",
     ],
     "engine/scheduler": ["engine/request", "engine/kv/prefix_cache.h", "engine/kv/block_pool.h"],
-    "engine/sampling": ["engine/request", "engine/text", "engine/tensor", "engine/platform"],
+    "engine/sampling": ["engine/request", "engine/kernels", "engine/tensor", "engine/platform"],
     "engine/models": [
         "engine/layers", "engine/forward", "engine/checkpoint", "engine/kernels", "engine/tensor", "engine/platform",
         "engine/kv/kv_cache.h",

@@ -12,6 +12,7 @@
 #endif
 #include "engine/kernels/simd/matmul.inl"
 #include "engine/kernels/simd/attention.inl"
+#include "engine/kernels/simd/logits.inl"
 #include "engine/kernels/simd/peak.inl"
 
 constexpr Kernels kTable = {
@@ -31,6 +32,10 @@ constexpr Kernels kTable = {
     .rope = Rope,
     .softmax = Softmax,
     .argmax = Argmax,
+    .summarize_logits = SummarizeLogits,
+    .logit_masses = LogitMasses,
+    .sum_masses = SumMasses,
+    .find_logits = FindLogits,
     .store_kv = StoreKv,
     .attention = Attention,
     .attention_scratch_floats = AttentionScratchFloats,

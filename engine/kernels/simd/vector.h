@@ -41,6 +41,12 @@ EXPERTD_INLINE Vec KeepFirst(Vec value, int count, Vec others) {
 }
 // Bit i is set where lanes i are equal (NaN is not).
 EXPERTD_INLINE unsigned EqualLanes(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+// Bit i is set where lane i of a is not less than that of b, and neither is NaN.
+EXPERTD_INLINE unsigned AtLeastLanes(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
+// Zero where x is below the threshold.
+EXPERTD_INLINE Vec KeepAtLeast(Vec value, Vec x, Vec threshold) {
+  return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, threshold, _CMP_GE_OQ), value);
+}
 
 EXPERTD_INLINE Vec RoundToInteger(Vec value) {
   return _mm512_roundscale_ps(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -106,6 +112,13 @@ EXPERTD_INLINE BitVec BitsOf(Vec value) { return _mm512_castps_si512(value); }
 EXPERTD_INLINE int32_t SumLanes(BitVec integers) { return _mm512_reduce_add_epi32(integers); }
 EXPERTD_INLINE int32_t MaxLanes(BitVec integers) { return _mm512_reduce_max_epi32(integers); }
 
+// Words of 64 bits: those of the lower and of the upper lanes, rounded to nearest even; values in [0, 2^51].
+EXPERTD_INLINE BitVec LowerWords(Vec value) { return _mm512_cvtps_epi64(_mm512_castps512_ps256(value)); }
+EXPERTD_INLINE BitVec UpperWords(Vec value) { return _mm512_cvtps_epi64(_mm512_extractf32x8_ps(value, 1)); }
+EXPERTD_INLINE BitVec AddWords(BitVec a, BitVec b) { return _mm512_add_epi64(a, b); }
+EXPERTD_INLINE uint64_t SumWords(BitVec words) { return static_cast<uint64_t>(_mm512_reduce_add_epi64(words)); }
+EXPERTD_INLINE void StoreWords(BitVec words, uint64_t* to) { _mm512_storeu_si512(to, words); }
+
 // sum + the products of four unsigned bytes of `codes` with four signed bytes of `x`, in each lane.
 // In assembly, here and below, because g++ 12 copies the sums of a tile before each of these intrinsics, and runs out of
 // registers.
@@ -157,6 +170,14 @@ EXPERTD_INLINE Vec KeepFirst(Vec value, int count, Vec others) {
 // Bit i is set where lanes i are equal (NaN is not).
 EXPERTD_INLINE unsigned EqualLanes(Vec a, Vec b) {
   return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ)));
+}
+// Bit i is set where lane i of a is not less than that of b, and neither is NaN.
+EXPERTD_INLINE unsigned AtLeastLanes(Vec a, Vec b) {
+  return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)));
+}
+// Zero where x is below the threshold.
+EXPERTD_INLINE Vec KeepAtLeast(Vec value, Vec x, Vec threshold) {
+  return _mm256_and_ps(_mm256_cmp_ps(x, threshold, _CMP_GE_OQ), value);
 }
 
 EXPERTD_INLINE Vec RoundToInteger(Vec value) {
@@ -243,6 +264,24 @@ EXPERTD_INLINE int32_t MaxLanes(BitVec integers) {
   __m128i half = _mm_max_epi32(_mm256_castsi256_si128(integers), _mm256_extracti128_si256(integers, 1));
   half = _mm_max_epi32(half, _mm_unpackhi_epi64(half, half));
   return _mm_cvtsi128_si32(_mm_max_epi32(half, _mm_shuffle_epi32(half, 1)));
+}
+
+// Words of 64 bits: those of the lower and of the upper lanes, rounded to nearest even; values in [0, 2^51]. A double
+// between 2^52 and 2^53 counts in ones, in its lowest bits.
+EXPERTD_INLINE BitVec ToWords(__m128 value) {
+  const __m256d shift = _mm256_set1_pd(0x1p52);
+  const __m256d shifted = _mm256_add_pd(_mm256_cvtps_pd(value), shift);
+  return _mm256_sub_epi64(_mm256_castpd_si256(shifted), _mm256_castpd_si256(shift));
+}
+EXPERTD_INLINE BitVec LowerWords(Vec value) { return ToWords(_mm256_castps256_ps128(value)); }
+EXPERTD_INLINE BitVec UpperWords(Vec value) { return ToWords(_mm256_extractf128_ps(value, 1)); }
+EXPERTD_INLINE BitVec AddWords(BitVec a, BitVec b) { return _mm256_add_epi64(a, b); }
+EXPERTD_INLINE uint64_t SumWords(BitVec words) {
+  const __m128i half = _mm_add_epi64(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  return static_cast<uint64_t>(_mm_cvtsi128_si64(_mm_add_epi64(half, _mm_unpackhi_epi64(half, half))));
+}
+EXPERTD_INLINE void StoreWords(BitVec words, uint64_t* to) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), words);
 }
 
 // sum + the products of four unsigned bytes of `codes` with four signed bytes of `x`, in each lane.

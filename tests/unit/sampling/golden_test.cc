@@ -8,6 +8,7 @@
 #include "engine/sampling/logits_processor.h"
 #include "engine/sampling/sampler.h"
 #include "engine/sampling/selection.h"
+#include "tests/unit/sampling/support/kernels.h"
 
 namespace expertd {
 namespace {
@@ -44,8 +45,8 @@ TEST(SamplingGoldenTest, SelectionKeepsTheTokensThatTheWarpersKeep) {
     params.top_p = golden["top_p"].get<float>();
     const std::string kept = golden["kept"].get<std::string>();
 
-    SamplerScratch scratch;
-    const RowSummary summary = SummarizeRow(row, scratch.block_max);
+    SamplerScratch scratch(BestKernels());
+    const RowSummary summary = SummarizeRow(BestKernels(), row, scratch.block_max);
     const Selection selection = SelectTokens(row, summary.max, params, scratch);
 
     for (int32_t i = 0; i < static_cast<int32_t>(row.size()); ++i) {
@@ -109,7 +110,7 @@ TEST(SamplingGoldenTest, ProcessorsGiveTheLogitsOfTheirOriginals) {
 TEST(SamplingGoldenTest, LogprobsAreThoseOfLogSoftmax) {
   ASSERT_EQ(Golden()["logprobs"].size(), 4u);
   for (const Json& golden : Golden()["logprobs"]) {
-    SamplerScratch scratch;
+    SamplerScratch scratch(BestKernels());
 
     const TokenLogprob result =
         ComputeLogprob(MakeRow(golden), golden["token"].get<int32_t>(), {.top_n = 5}, scratch);

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "engine/sampling/random.h"
+#include "tests/unit/sampling/support/kernels.h"
 
 namespace expertd {
 namespace {
@@ -33,7 +34,7 @@ SequenceResult Choose(const Row& row, SamplerScratch& scratch) {
 }
 
 SequenceResult Choose(const Row& row) {
-  SamplerScratch scratch;
+  SamplerScratch scratch(BestKernels());
   return Choose(row, scratch);
 }
 
@@ -165,7 +166,7 @@ TEST(SamplerTest, FrequenciesFollowTheProbabilities) {
 
     std::vector<int> count(weights.size());
     constexpr int kDraws = 20000;
-    SamplerScratch scratch;
+    SamplerScratch scratch(BestKernels());
     for (int position = 1; position <= kDraws; ++position) {
       row.sequence.tokens.assign(position, 0);
       ++count[Choose(row, scratch).token];
@@ -202,7 +203,7 @@ TEST(SamplerTest, ResultDoesNotDependOnScratchOrThread) {
   for (const Row& row : rows) alone.push_back(Choose(row));
 
   const auto run_some = [&](int begin) {
-    SamplerScratch scratch;
+    SamplerScratch scratch(BestKernels());
     for (int i = begin; i < kRows; i += 2) together[i] = Choose(rows[i], scratch);
   };
   std::thread other(run_some, 1);
@@ -234,7 +235,7 @@ TEST(SamplerTest, LogprobsAreOfTheRawLogits) {
 }
 
 TEST(LogprobTest, ChosenIdsComeInTheOrderAsked) {
-  SamplerScratch scratch;
+  SamplerScratch scratch(BestKernels());
   const std::vector<float> logits = {0, 1, -kInfinity, 2};
 
   const TokenLogprob result = ComputeLogprob(logits, 3, {.top_n = 4, .token_ids = {2, 0, 9, -1}}, scratch);
@@ -246,7 +247,7 @@ TEST(LogprobTest, ChosenIdsComeInTheOrderAsked) {
 }
 
 TEST(LogprobTest, TopCountBeyondTheVocabularyGivesAll) {
-  SamplerScratch scratch;
+  SamplerScratch scratch(BestKernels());
   const std::vector<float> logits = {1, 1};
 
   EXPECT_THAT(ComputeLogprob(logits, 0, {.top_n = 20}, scratch).top,
@@ -256,7 +257,7 @@ TEST(LogprobTest, TopCountBeyondTheVocabularyGivesAll) {
 }
 
 TEST(LogprobTest, NanInTheRowShowsAndAllMaskedIsMinusInfinity) {
-  SamplerScratch scratch;
+  SamplerScratch scratch(BestKernels());
 
   EXPECT_TRUE(std::isnan(ComputeLogprob(std::vector<float>{1, std::nanf("")}, 0, {}, scratch).logprob));
   EXPECT_EQ(ComputeLogprob(std::vector<float>{-kInfinity, -kInfinity}, 0, {}, scratch).logprob, -kInfinity);

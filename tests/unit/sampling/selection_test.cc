@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "engine/sampling/random.h"
+#include "tests/unit/sampling/support/kernels.h"
 
 namespace expertd {
 namespace {
@@ -35,7 +36,7 @@ std::vector<float> RandomRow(int size, Shape shape, uint64_t seed) {
 float Max(const std::vector<float>& row) { return *std::max_element(row.begin(), row.end()); }
 
 Selection Select(const std::vector<float>& row, const SamplingParams& params, SamplerScratch& scratch) {
-  SummarizeRow(row, scratch.block_max);
+  SummarizeRow(BestKernels(), row, scratch.block_max);
   return SelectTokens(row, Max(row), params, scratch);
 }
 
@@ -49,7 +50,7 @@ std::vector<int32_t> KeptTokens(const std::vector<float>& row, const Selection& 
 }
 
 std::vector<int32_t> Keep(const std::vector<float>& row, const SamplingParams& params) {
-  SamplerScratch scratch;
+  SamplerScratch scratch(BestKernels());
   return KeptTokens(row, Select(row, params, scratch));
 }
 
@@ -86,10 +87,10 @@ TEST(RowMathTest, SummaryFindsTheMaximumOfEveryBlockAndAnyNan) {
     for (int i = 0; i < size; ++i) {
       std::vector<float> with_nan = row;
       with_nan[i] = i % 2 == 0 ? std::nanf("") : -std::nanf("");
-      EXPECT_TRUE(SummarizeRow(with_nan, block_max).has_nan) << i;
+      EXPECT_TRUE(SummarizeRow(BestKernels(), with_nan, block_max).has_nan) << i;
     }
 
-    const RowSummary summary = SummarizeRow(row, block_max);
+    const RowSummary summary = SummarizeRow(BestKernels(), row, block_max);
 
     EXPECT_FALSE(summary.has_nan);
     EXPECT_EQ(summary.max, Max(row));
@@ -100,29 +101,17 @@ TEST(RowMathTest, SummaryFindsTheMaximumOfEveryBlockAndAnyNan) {
   }
 }
 
-TEST(RowMathTest, MassIsTheRoundedExponential) {
-  EXPECT_EQ(MassOf(0.0f), uint64_t{1} << 40);
-  EXPECT_EQ(MassOf(-0.0f), uint64_t{1} << 40);
-  EXPECT_EQ(MassOf(-29.0f), 0u);
-  EXPECT_EQ(MassOf(-1e30f), 0u);
-  EXPECT_EQ(MassOf(kMasked), 0u);
-  for (float x = -28.0f; x < 0.0f; x += 0.00917f) {
-    const double exact = std::exp(double{x}) * 0x1p40;
-    EXPECT_NEAR(static_cast<double>(MassOf(x)), exact, 0.5 + 2e-7 * exact) << x;
-  }
-}
-
 TEST(RowMathTest, SumOfMassesIsTheSumOfEachWhateverTheBlocks) {
   for (const int size : {1, 64, 67, 1000}) {
     const std::vector<float> row = RandomRow(size, Shape::kHalfMasked, size);
-    const RowScale scale = {.max = Max(row), .inverse_temperature = 0.7f};
+    const LogitsScale scale = {.max = Max(row), .inverse_temperature = 0.7f};
     std::vector<float> block_max;
     std::vector<uint64_t> masses;
-    SummarizeRow(row, block_max);
+    SummarizeRow(BestKernels(), row, block_max);
     uint64_t expected = 0;
     for (const float x : row) expected += x >= -1.0f ? MassOf(scale.Exponent(x)) : 0;
 
-    EXPECT_EQ(SumMasses(row, block_max, scale, -1.0f, masses), expected) << size;
+    EXPECT_EQ(SumMasses(BestKernels(), row, block_max, scale, -1.0f, masses), expected) << size;
     EXPECT_EQ(std::accumulate(masses.begin(), masses.end(), uint64_t{0}), expected) << size;
   }
 }
@@ -138,13 +127,13 @@ TEST(RowMathTest, CountBeforeIsThePlaceInTheOrderOfCandidates) {
 }
 
 TEST(SelectionTest, KthLargestIsThatOfASortedRow) {
-  SamplerScratch scratch;
+  SamplerScratch scratch(BestKernels());
   for (const int size : {1, 64, 200, 3001}) {
     for (const Shape shape : {Shape::kNormal, Shape::kTied, Shape::kHalfMasked}) {
       const std::vector<float> row = RandomRow(size, shape, size);
       std::vector<float> sorted = row;
       std::sort(sorted.begin(), sorted.end(), std::greater<float>());
-      SummarizeRow(row, scratch.block_max);
+      SummarizeRow(BestKernels(), row, scratch.block_max);
       for (const int k : {1, 2, 20, 47, 48, 63, 199, 2000, size}) {
         if (k > size) continue;
         EXPECT_EQ(KthLargest(row, k, scratch), sorted[k - 1]) << size << " " << k;
@@ -154,7 +143,7 @@ TEST(SelectionTest, KthLargestIsThatOfASortedRow) {
 }
 
 TEST(SelectionTest, KeepsExactlyWhatAFullSortKeeps) {
-  SamplerScratch scratch;
+  SamplerScratch scratch(BestKernels());
   for (const int size : {1, 5, 64, 65, 1000, 5003}) {
     for (const Shape shape : {Shape::kNormal, Shape::kTied, Shape::kPeaked, Shape::kHalfMasked}) {
       const std::vector<float> row = RandomRow(size, shape, 17 * size);
@@ -204,7 +193,7 @@ TEST(SelectionTest, NucleusReachesTokensOfAlmostNoMass) {
   row[1234] = 0.0f;
   uint64_t expected_mass = 0;
   const std::vector<int32_t> expected = KeepBySorting(row, params, &expected_mass);
-  SamplerScratch scratch;
+  SamplerScratch scratch(BestKernels());
 
   const Selection selection = Select(row, params, scratch);
 
@@ -235,7 +224,7 @@ TEST(SelectionTest, MaskedTokensStayOutWhateverTheTemperature) {
   for (const float temperature : {1e-5f, 1.0f, 1e30f, std::numeric_limits<float>::max(),
                                   std::numeric_limits<float>::infinity()}) {
     params.temperature = temperature;
-    SamplerScratch scratch;
+    SamplerScratch scratch(BestKernels());
     const std::vector<float> row = {kMasked, 1.0f, kMasked, 2.0f};
     const Selection selection = Select(row, params, scratch);
 
@@ -247,7 +236,7 @@ TEST(SelectionTest, MaskedTokensStayOutWhateverTheTemperature) {
 TEST(SelectionTest, HugeTemperatureIsUniform) {
   SamplingParams params;
   params.temperature = 1e30f;
-  SamplerScratch scratch;
+  SamplerScratch scratch(BestKernels());
   const std::vector<float> row = {-50, 0, 50, 7};
 
   EXPECT_EQ(Select(row, params, scratch).total_mass, uint64_t{4} << 40);
@@ -261,7 +250,7 @@ TEST(SelectionTest, DrawsFollowTheMassOfEachToken) {
       for (const float top_p : {1.0f, 0.6f}) {
         SamplingParams params;
         params.top_k = top_k, params.top_p = top_p;
-        SamplerScratch scratch;
+        SamplerScratch scratch(BestKernels());
         const Selection selection = Select(row, params, scratch);
         const std::vector<int32_t> kept = KeptTokens(row, selection);
         std::vector<double> share(size, 0.0);
