@@ -212,6 +212,8 @@ class EngineImpl final : public Engine {
   Scheduler scheduler_;
   ModelRunner runner_;
   absl::flat_hash_map<const Sequence*, LiveRequest*> live_by_sequence_;
+  StepPlan plan_;      // of the step under way; their memory serves the next one
+  StepResult result_;
   RateMeter decode_rate_, prefill_rate_;
   bool was_idle_ = true;
 
@@ -467,7 +469,8 @@ void EngineImpl::ExpireDeadlines(absl::Time now) {
 
 void EngineImpl::Step() {
   const absl::Time start = absl::Now();
-  const StepPlan plan = scheduler_.Plan(start);
+  plan_ = scheduler_.Plan(start, std::move(plan_));
+  const StepPlan& plan = plan_;
   if (plan.empty()) {
     FailAll(EngineError(absl::StatusCode::kInternal, error_reason::kEngineFailure,
                         "the scheduler found no step for the work it has"));
@@ -479,7 +482,7 @@ void EngineImpl::Step() {
       num_prefill_rows += planned.num_tokens;
     }
   }
-  const absl::StatusOr<StepResult> result = runner_.Run(plan);
+  absl::StatusOr<StepResult> result = runner_.Run(plan, std::move(result_));
   if (!result.ok()) {
     LogError("step_failed", {{"status", result.status().ToString()}, {"tokens", plan.num_tokens}});
     {
@@ -490,10 +493,11 @@ void EngineImpl::Step() {
     FailAll(EngineError(absl::StatusCode::kUnavailable, error_reason::kEngineFailure, "the engine has failed"));
     return;
   }
-  scheduler_.Commit(plan, *result);
+  result_ = *std::move(result);
+  scheduler_.Commit(plan, result_);
   const absl::Time end = absl::Now();
-  WriteOutputs(plan, *result, end);
-  ReportStep(plan, num_prefill_rows, result->experts_per_layer, start, end);
+  WriteOutputs(plan, result_, end);
+  ReportStep(plan, num_prefill_rows, result_.experts_per_layer, start, end);
 }
 
 void EngineImpl::WriteOutputs(const StepPlan& plan, const StepResult& result, absl::Time now) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
@@ -23,6 +24,13 @@ absl::Status Reserve(int64_t num_rows, int64_t vocab_size, AlignedBuffer& logits
   return absl::OkStatus();
 }
 
+// As a new one, with its memory.
+void Clear(SequenceResult& result) {
+  result.token = -1;
+  result.no_valid_token = result.has_nan = result.has_logprob = false;
+  result.prompt_logprobs.clear();
+}
+
 }  // namespace
 
 ModelRunner::ModelRunner(const Model& model, KvCache& kv_cache, const Kernels& kernels, ThreadPool& pool,
@@ -39,12 +47,14 @@ ModelRunner::ModelRunner(const Model& model, KvCache& kv_cache, const Kernels& k
   }
 }
 
-absl::StatusOr<StepResult> ModelRunner::Run(const StepPlan& plan) {
+absl::StatusOr<StepResult> ModelRunner::Run(const StepPlan& plan, StepResult reused) {
   EXPERTD_CHECK(!plan.empty());
   FindStates(plan);
   Flatten(plan, prompt_logprobs_from_, max_prompt_logits_rows_, flat_);
-  StepResult result;
+  StepResult result = std::move(reused);
   result.sequences.resize(plan.sequences.size());
+  for (SequenceResult& sequence : result.sequences) Clear(sequence);
+  result.experts_per_layer = 0.0;
   for (int i = 0; i < flat_.num_passes; ++i) RETURN_IF_ERROR(RunPass(plan, flat_.passes[i], result));
   BookPromptPositions(plan);
   return result;

@@ -38,10 +38,10 @@ class ModelRunner {
   // plan.sequences[i]. Prompt log-probabilities: each position of the prompt from max(1, prompt_logprobs->start) on is
   // reported once in the life of a sequence (not again when preemption has it computed anew), in ascending order, in
   // the step that computes the position before it. The first token has none.
-  // A sequence without needs_prompt_logits reports none. Changes no Sequence. Errors: ResourceExhausted when there is
-  // no memory for the logits; KV of the step may then be half written, and the sequences must be ended or computed
-  // again.
-  absl::StatusOr<StepResult> Run(const StepPlan& plan);
+  // A sequence without needs_prompt_logits reports none. Changes no Sequence. `reused` lends its memory and nothing
+  // else, so that a step like the one before allocates nothing. Errors: ResourceExhausted when there is no memory for
+  // the logits; KV of the step may then be half written, and the sequences must be ended or computed again.
+  absl::StatusOr<StepResult> Run(const StepPlan& plan, StepResult reused = {});
 
   // Drops what is kept between steps for a sequence (counts for penalties, prompt positions reported). To be called
   // when it has finished; unknown ids are ignored.

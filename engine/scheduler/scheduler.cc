@@ -72,8 +72,11 @@ void Scheduler::Add(Sequence* sequence) {
   FileDeadline(added);
 }
 
-StepPlan Scheduler::Plan(absl::Time now) {
-  StepPlan plan;
+StepPlan Scheduler::Plan(absl::Time now, StepPlan reused) {
+  StepPlan plan = std::move(reused);
+  plan.sequences.clear();
+  plan.num_tokens = 0;
+  plan.preempted.clear();
   const int32_t budget = ShareBudget();
   ReserveBlocks(&plan);
   // Blocks that had to be taken from one sequence are not given to the next one at once.

@@ -71,8 +71,8 @@ class Scheduler {
   //
   // `sequences` stands in order, each once, each with at least one row; never empty while HasWork(), provided
   // that sequences with a finish_reason were finished before.
-  // Work: O(running + admitted * (log waiting + blocks of a prompt)).
-  StepPlan Plan(absl::Time now);
+  // Work: O(running + admitted * (log waiting + blocks of a prompt)). `reused` lends its memory and nothing else.
+  StepPlan Plan(absl::Time now, StepPlan reused = {});
 
   // Books the result of a plan: advances computed counts, appends sampled tokens, publishes full blocks to the prefix
   // cache, and sets finish_reason where a token, a length or an empty mask ends a sequence (kError where a token was
