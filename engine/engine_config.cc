@@ -24,9 +24,6 @@ absl::Status EngineConfig::Validate() const {
   if (weights_dtype == DType::kF16) {
     return absl::InvalidArgumentError("--dtype is f16; weights are kept as bf16 or f32");
   }
-  if (kv_cache_dtype == DType::kF16) {
-    return absl::InvalidArgumentError("--kv-cache-dtype is f16; must be bf16 or f32");
-  }
   RETURN_IF_ERROR(CheckRange("--threads", num_threads, 0, 1024));
   RETURN_IF_ERROR(CheckRange("--max-model-len", max_model_len, 0, 10'000'000));
   RETURN_IF_ERROR(CheckRange("--max-num-seqs", max_num_seqs, 1, 65536));

@@ -10,6 +10,7 @@
 #include "engine/kernels/kernels.h"
 #include "engine/request/request.h"
 #include "engine/tensor/dtype.h"
+#include "engine/tensor/kv_layout.h"
 #include "engine/tensor/weight_format.h"
 
 namespace expertd {
@@ -20,7 +21,7 @@ struct EngineConfig {
   DType weights_dtype = DType::kBF16;        // --dtype; bf16 or f32 in memory
   std::optional<WeightFormat> quantization;  // --quantization; kInt8 or kInt4: matrices are converted while loading
   bool has_dummy_weights = false;            // --load-format dummy: random weights, only config.json is read
-  DType kv_cache_dtype = DType::kBF16;       // follows weights_dtype unless set
+  KvFormat kv_cache_dtype = KvFormat::kBF16; // follows weights_dtype unless set
   Isa isa_limit = Isa::kAmx;                 // --isa
   int32_t num_threads = 0;                   // --threads; 0: the CPUs of the cpuset and cgroup quota
 

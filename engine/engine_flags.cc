@@ -15,6 +15,11 @@ const std::map<std::string, DType> kDTypes = {
     {"float", DType::kF32},
 };
 
+const std::map<std::string, KvFormat> kKvFormatNames = {
+    {"bf16", KvFormat::kBF16}, {"bfloat16", KvFormat::kBF16}, {"f32", KvFormat::kF32}, {"float32", KvFormat::kF32},
+    {"float", KvFormat::kF32}, {"int8", KvFormat::kInt8},
+};
+
 const std::map<std::string, Isa> kIsas = {
     {"auto", Isa::kAmx},           {"amx", Isa::kAmx},
     {"avx512_bf16", Isa::kAvx512Bf16}, {"avx512", Isa::kAvx512},
@@ -34,7 +39,8 @@ void AddDTypeFlag(CLI::App& command, EngineConfig& config) {
             if (it == kDTypes.end()) {
               throw FlagError("--dtype", name, "auto, bf16 (bfloat16) or f32 (float32)");
             }
-            config.weights_dtype = config.kv_cache_dtype = it->second;
+            config.weights_dtype = it->second;
+            config.kv_cache_dtype = it->second == DType::kF32 ? KvFormat::kF32 : KvFormat::kBF16;
           },
           "Number format of weights in memory: auto, bf16 or f32 [auto: bf16]");
 }
@@ -128,13 +134,13 @@ void AddEngineFlags(CLI::App& command, EngineConfig& config) {
           "--kv-cache-dtype",
           [&config](const std::string& name) {
             if (name == "auto") return;
-            const auto it = kDTypes.find(name);
-            if (it == kDTypes.end()) {
-              throw FlagError("--kv-cache-dtype", name, "auto, bf16 or f32");
+            const auto it = kKvFormatNames.find(name);
+            if (it == kKvFormatNames.end()) {
+              throw FlagError("--kv-cache-dtype", name, "auto, bf16, f32 or int8");
             }
             config.kv_cache_dtype = it->second;
           },
-          "Number format of the KV cache: auto, bf16 or f32 [auto: as --dtype]");
+          "Number format of the KV cache: auto, bf16, f32 or int8 (one scale per token and head) [auto: as --dtype]");
   command.add_option("--max-model-len", config.max_model_len, "Longest prompt plus output, tokens; 0: the model's [0]");
   command.add_option("--max-num-seqs", config.max_num_seqs, "Sequences computed at once [64]");
   command.add_option("--max-num-batched-tokens", config.max_num_batched_tokens, "Tokens computed in one step [2048]");

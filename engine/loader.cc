@@ -52,7 +52,7 @@ std::string Fingerprint(const EngineConfig& config, std::string_view isa) {
   XXH3_state_t* state = XXH3_createState();
   XXH3_64bits_reset(state);
   const std::string settings = StrCat(kVersion, "|", isa, "|", WeightFormatName(config.weight_format()), "|",
-                                      DTypeName(config.kv_cache_dtype), "|", config.block_size);
+                                      KvFormatName(config.kv_cache_dtype), "|", config.block_size);
   XXH3_64bits_update(state, settings.data(), settings.size());
   std::vector<std::filesystem::path> files;
   std::error_code error;
@@ -117,7 +117,7 @@ EngineInfo MakeInfo(const EngineConfig& config, const LoadedModel& loaded, const
   info.cpu_model = cpu.model_name;
   info.cpu = cpu;
   info.weights_dtype = std::string(WeightFormatName(config.weight_format()));
-  info.kv_cache_dtype = std::string(DTypeName(config.kv_cache_dtype));
+  info.kv_cache_dtype = std::string(KvFormatName(config.kv_cache_dtype));
   info.num_threads = loaded.pool->num_threads();
   info.vocab_size = model.vocab_size;
   info.max_model_len = plan.max_model_len;
@@ -244,6 +244,7 @@ absl::StatusOr<LoadedModel> LoadModelFolder(const EngineConfig& asked) {
                            {"parameters", loaded.info.num_parameters},
                            {"weights", ByteSize(loaded.info.weight_bytes)},
                            {"dtype", loaded.info.weights_dtype},
+                           {"kv_cache_dtype", loaded.info.kv_cache_dtype},
                            {"kv_blocks", plan.num_kv_blocks},
                            {"kv_cache", ByteSize(plan.kv_cache_bytes())},
                            {"max_model_len", plan.max_model_len},

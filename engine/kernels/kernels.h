@@ -14,17 +14,16 @@
 
 #include "engine/platform/cpu.h"
 #include "engine/tensor/dtype.h"
+#include "engine/tensor/kv_layout.h"
 #include "engine/tensor/panel_layout.h"
 
 namespace expertd {
 
-// Paged attention reads K and V by blocks of one layer. For block b and kv head h (elements of `dtype`, f32 or bf16):
-//   K at key_base   + (b * num_kv_heads + h) * head_dim * block_size: [head_dim, block_size], so that lanes are keys
-//   V at value_base + (b * num_kv_heads + h) * head_dim * block_size: [block_size, head_dim]
+// K and V of one layer, by blocks: the tiles of block b and kv head h are number b * num_kv_heads + h behind the bases.
 struct PagedKvLayer {
-  void* key_base = nullptr;
-  void* value_base = nullptr;
-  DType dtype = DType::kF32;
+  void* key_base = nullptr;    // 64-byte aligned
+  void* value_base = nullptr;  // 64-byte aligned
+  KvFormat format = KvFormat::kF32;
   int num_kv_heads = 0;
   int head_dim = 0;    // any value >= 1; not necessarily a multiple of a vector
   int block_size = 0;  // 16, 32, 64 or 128
@@ -157,10 +156,12 @@ struct Kernels {
   // The indices of the first `limit` logits in [low, high], ascending; returns how many they are.
   int64_t (*find_logits)(const LogitsRow& row, float low, float high, int64_t limit, int32_t* indices);
 
-  // Stores one token's K and V heads ([num_kv_heads, head_dim] each) at `slot` = block * block_size + offset.
+  // Stores one token's K and V heads ([num_kv_heads, head_dim] each) at `slot` = block * block_size + offset. bf16 is
+  // rounded to nearest even; int8 codes and scales are those of `quantize`.
   void (*store_kv)(const float* key, const float* value, int64_t slot, const PagedKvLayer& kv);
 
-  // Causal attention of the rows of one sequence, for kv heads [kv_head_begin, kv_head_end) and their query heads.
+  // Causal attention of the rows of one sequence, for kv heads [kv_head_begin, kv_head_end) and their query heads. An
+  // int8 cache's scales multiply its codes' scores and the weights of its codes.
   // `scratch` holds attention_scratch_floats(args) floats.
   void (*attention)(const AttentionArgs& args, int kv_head_begin, int kv_head_end, float* scratch);
   int64_t (*attention_scratch_floats)(const AttentionArgs& args);

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <vector>
 
 #include "engine/kernels/kernels.h"
 #include "engine/kernels/tables.h"
@@ -196,32 +197,58 @@ int64_t FindLogits(const LogitsRow& row, float low, float high, int64_t limit, i
 
 // ---- attention ----
 
-float Load(const void* base, DType dtype, int64_t index) {
-  return dtype == DType::kF32 ? static_cast<const float*>(base)[index]
-                              : ToFloat(static_cast<const BFloat16*>(base)[index]);
-}
+// The tile of K, or of V, of a block and head, as tensor/kv_layout.h says.
+class KvTile {
+ public:
+  KvTile(void* base, const PagedKvLayer& kv, int64_t block, int head)
+      : format_(kv.format),
+        bytes_(static_cast<std::byte*>(base) +
+               (block * kv.num_kv_heads + head) * KvTileBytes(kv.format, kv.head_dim, kv.block_size)),
+        scales_(reinterpret_cast<float*>(bytes_ + int64_t{kv.block_size} * PaddedHeadDim(kv.head_dim))) {}
 
-void Store(float value, DType dtype, int64_t index, void* base) {
-  if (dtype == DType::kF32) {
-    static_cast<float*>(base)[index] = value;
-  } else {
-    static_cast<BFloat16*>(base)[index] = ToBFloat16(value);
+  // Element `index`, without its token's scale.
+  float Load(int64_t index) const {
+    if (format_ == KvFormat::kF32) return reinterpret_cast<const float*>(bytes_)[index];
+    if (format_ == KvFormat::kBF16) return ToFloat(reinterpret_cast<const BFloat16*>(bytes_)[index]);
+    return reinterpret_cast<const int8_t*>(bytes_)[index];
   }
-}
+  float ScaleOf(int token) const { return format_ == KvFormat::kInt8 ? scales_[token] : 1.0f; }
 
-// First element of head `head` of block `block`, in keys and values alike.
-int64_t HeadBegin(const PagedKvLayer& kv, int64_t block, int head) {
-  return (block * kv.num_kv_heads + head) * kv.head_dim * kv.block_size;
-}
+  // Stores a head of one token at begin, begin + stride, ...
+  void Store(const float* head, int head_dim, int token, int64_t begin, int64_t stride) {
+    if (format_ != KvFormat::kInt8) {
+      for (int d = 0; d < head_dim; ++d) StoreElement(head[d], begin + d * stride);
+      return;
+    }
+    const int num_groups = (head_dim + kGroupInputs - 1) / kGroupInputs;
+    std::vector<int8_t> codes(static_cast<size_t>(num_groups) * kGroupInputs);
+    std::vector<int32_t> sums(static_cast<size_t>(1 + num_groups));
+    Quantize(head, head_dim, codes.data(), &scales_[token], sums.data());
+    for (int d = 0; d < head_dim; ++d) reinterpret_cast<int8_t*>(bytes_)[begin + d * stride] = codes[d];
+  }
+
+ private:
+  void StoreElement(float value, int64_t index) {
+    if (format_ == KvFormat::kF32) {
+      reinterpret_cast<float*>(bytes_)[index] = value;
+    } else {
+      reinterpret_cast<BFloat16*>(bytes_)[index] = ToBFloat16(value);
+    }
+  }
+
+  KvFormat format_;
+  std::byte* bytes_;
+  float* scales_;  // int8 only
+};
 
 void StoreKv(const float* key, const float* value, int64_t slot, const PagedKvLayer& kv) {
-  const int64_t offset = slot % kv.block_size;
+  const int64_t block = slot / kv.block_size;
+  const int token = static_cast<int>(slot % kv.block_size);
+  const int64_t padded_dim = PaddedHeadDim(kv.head_dim);
   for (int head = 0; head < kv.num_kv_heads; ++head) {
-    const int64_t begin = HeadBegin(kv, slot / kv.block_size, head);
-    for (int d = 0; d < kv.head_dim; ++d) {
-      Store(key[head * kv.head_dim + d], kv.dtype, begin + d * kv.block_size + offset, kv.key_base);
-      Store(value[head * kv.head_dim + d], kv.dtype, begin + offset * kv.head_dim + d, kv.value_base);
-    }
+    const int64_t first = int64_t{head} * kv.head_dim;
+    KvTile(kv.key_base, kv, block, head).Store(key + first, kv.head_dim, token, token, kv.block_size);
+    KvTile(kv.value_base, kv, block, head).Store(value + first, kv.head_dim, token, token * padded_dim, 1);
   }
 }
 
@@ -233,21 +260,20 @@ void AttendHead(const AttentionArgs& args, int row, int head, float* scores) {
   const float* query = args.queries + row * args.query_stride + head * kv.head_dim;
   float* output = args.output + row * args.output_stride + head * kv.head_dim;
   for (int key = 0; key < num_keys; ++key) {
-    const int64_t begin = HeadBegin(kv, args.block_table[key / kv.block_size], kv_head) + key % kv.block_size;
+    const int token = key % kv.block_size;
+    const KvTile keys(kv.key_base, kv, args.block_table[key / kv.block_size], kv_head);
     float dot = 0.0f;
-    for (int d = 0; d < kv.head_dim; ++d) {
-      dot = std::fma(query[d], Load(kv.key_base, kv.dtype, begin + d * kv.block_size), dot);
-    }
-    scores[key] = dot * args.scale;
+    for (int d = 0; d < kv.head_dim; ++d) dot = std::fma(query[d], keys.Load(d * kv.block_size + token), dot);
+    scores[key] = dot * args.scale * keys.ScaleOf(token);
   }
   Softmax(num_keys, scores);
   std::fill(output, output + kv.head_dim, 0.0f);
   for (int key = 0; key < num_keys; ++key) {
-    const int64_t begin =
-        HeadBegin(kv, args.block_table[key / kv.block_size], kv_head) + key % kv.block_size * kv.head_dim;
-    for (int d = 0; d < kv.head_dim; ++d) {
-      output[d] = std::fma(scores[key], Load(kv.value_base, kv.dtype, begin + d), output[d]);
-    }
+    const int token = key % kv.block_size;
+    const KvTile values(kv.value_base, kv, args.block_table[key / kv.block_size], kv_head);
+    const float weight = scores[key] * values.ScaleOf(token);
+    const int64_t begin = int64_t{token} * PaddedHeadDim(kv.head_dim);
+    for (int d = 0; d < kv.head_dim; ++d) output[d] = std::fma(weight, values.Load(begin + d), output[d]);
   }
 }
 

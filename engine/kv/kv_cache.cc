@@ -24,9 +24,6 @@ absl::Status CheckSpec(const KvCacheSpec& spec) {
   if (block_size != 16 && block_size != 32 && block_size != 64 && block_size != 128) {
     return absl::InvalidArgumentError(StrCat("block_size is ", block_size, "; must be 16, 32, 64 or 128"));
   }
-  if (spec.dtype != DType::kF32 && spec.dtype != DType::kBF16) {
-    return absl::InvalidArgumentError(StrCat("KV cache dtype is ", DTypeName(spec.dtype), "; must be f32 or bf16"));
-  }
   return absl::OkStatus();
 }
 

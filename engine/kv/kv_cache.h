@@ -1,5 +1,5 @@
 // KvCache: the bytes of the paged K and V cache, per layer. Which block belongs to whom is block_pool's business; the
-// order of elements inside a block is the attention kernels' (PagedKvLayer in kernels/kernels.h).
+// order of elements inside a block is tensor/kv_layout.h.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "engine/platform/memory.h"
-#include "engine/tensor/dtype.h"
+#include "engine/tensor/kv_layout.h"
 
 namespace expertd {
 
@@ -16,12 +16,12 @@ struct KvCacheSpec {
   int num_layers = 0;
   int num_kv_heads = 0;
   int head_dim = 0;
-  int block_size = 32;         // tokens: 16, 32, 64 or 128
-  int64_t num_blocks = 0;      // 1 .. 2^31 - 1
-  DType dtype = DType::kBF16;  // kF32 or kBF16
+  int block_size = 32;     // tokens: 16, 32, 64 or 128
+  int64_t num_blocks = 0;  // 1 .. 2^31 - 1
+  KvFormat format = KvFormat::kBF16;
 
-  // Bytes of one block in one layer, K and V together.
-  int64_t BlockBytesPerLayer() const { return 2 * int64_t{num_kv_heads} * head_dim * block_size * DTypeBytes(dtype); }
+  // Bytes of one block in one layer, K and V together, with their scales.
+  int64_t BlockBytesPerLayer() const { return 2 * num_kv_heads * KvTileBytes(format, head_dim, block_size); }
   // Bytes of one block over all layers: what one entry of the pool costs.
   int64_t BlockBytes() const { return num_layers * BlockBytesPerLayer(); }
 };
@@ -36,8 +36,7 @@ class KvCache {
   const KvCacheSpec& spec() const { return spec_; }
   int64_t size_bytes() const { return buffer_.size_bytes(); }
 
-  // Bases of a layer's K and V: num_blocks * num_kv_heads * head_dim * block_size elements each; 64-byte aligned when
-  // head_dim is even.
+  // Bases of a layer's K and V: [num_blocks, num_kv_heads] tiles each (tensor/kv_layout.h); 64-byte aligned.
   void* keys(int layer);
   void* values(int layer);
 

@@ -27,7 +27,7 @@ constexpr int64_t kPrepareElementWork = 8;
 
 PagedKvLayer PagedLayer(KvCache& kv, int layer) {
   const KvCacheSpec& spec = kv.spec();
-  return {kv.keys(layer), kv.values(layer), spec.dtype, spec.num_kv_heads, spec.head_dim, spec.block_size};
+  return {kv.keys(layer), kv.values(layer), spec.format, spec.num_kv_heads, spec.head_dim, spec.block_size};
 }
 
 AttentionArgs ArgsOf(const AttentionPart& part, const ForwardBatch& batch, const GqaSpec& spec,

@@ -176,13 +176,13 @@ absl::StatusOr<std::unique_ptr<Model>> LoadDecoderModel(ModelConfig config, cons
   return std::make_unique<DecoderModel>(std::move(config), std::move(parts));
 }
 
-KvCacheSpec KvSpecFor(const ModelConfig& config, int block_size, int64_t num_blocks, DType dtype) {
+KvCacheSpec KvSpecFor(const ModelConfig& config, int block_size, int64_t num_blocks, KvFormat format) {
   return {.num_layers = config.num_layers(),
           .num_kv_heads = config.attention.num_kv_heads,
           .head_dim = config.attention.head_dim,
           .block_size = block_size,
           .num_blocks = num_blocks,
-          .dtype = dtype};
+          .format = format};
 }
 
 }  // namespace expertd

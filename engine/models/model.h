@@ -11,7 +11,7 @@
 #include "engine/forward/forward_context.h"
 #include "engine/kv/kv_cache.h"
 #include "engine/models/model_config.h"
-#include "engine/tensor/dtype.h"
+#include "engine/tensor/kv_layout.h"
 #include "engine/tensor/weight_format.h"
 
 namespace expertd {
@@ -64,6 +64,6 @@ absl::Status PackModel(const std::string& dir, const std::string& packed_dir, co
                        ThreadPool& pool);
 
 // The KV cache that a model with `config` needs.
-KvCacheSpec KvSpecFor(const ModelConfig& config, int block_size, int64_t num_blocks, DType dtype);
+KvCacheSpec KvSpecFor(const ModelConfig& config, int block_size, int64_t num_blocks, KvFormat format);
 
 }  // namespace expertd

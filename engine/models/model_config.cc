@@ -124,9 +124,9 @@ int64_t WeightBytes(const ModelConfig& config, WeightFormat format) {
   return total;
 }
 
-int64_t KvBytesPerToken(const ModelConfig& config, DType dtype) {
-  return int64_t{2} * config.num_layers() * config.attention.num_kv_heads * config.attention.head_dim *
-         DTypeBytes(dtype);
+int64_t KvBytesPerToken(const ModelConfig& config, KvFormat format) {
+  return int64_t{2} * config.num_layers() * config.attention.num_kv_heads *
+         KvTokenBytes(format, config.attention.head_dim);
 }
 
 }  // namespace expertd

@@ -12,6 +12,7 @@
 #include "engine/base/json.h"
 #include "engine/layers/layer_specs.h"
 #include "engine/tensor/dtype.h"
+#include "engine/tensor/kv_layout.h"
 #include "engine/tensor/weight_format.h"
 
 namespace expertd {
@@ -65,6 +66,6 @@ WeightFormat HeadFormat(WeightFormat format);
 DType EmbeddingDType(WeightFormat format);
 
 // Bytes that one token takes in the KV cache over all layers.
-int64_t KvBytesPerToken(const ModelConfig& config, DType dtype);
+int64_t KvBytesPerToken(const ModelConfig& config, KvFormat format);
 
 }  // namespace expertd

@@ -30,7 +30,7 @@ void AddFeedForward(const LayerSpec& layer, int hidden, WeightFormat format, con
 
 }  // namespace
 
-StepCost CostOfStep(const ModelConfig& config, WeightFormat format, DType kv_dtype, const StepShape& shape) {
+StepCost CostOfStep(const ModelConfig& config, WeightFormat format, KvFormat kv_format, const StepShape& shape) {
   const GqaSpec& attention = config.attention;
   const int64_t query_width = int64_t{attention.num_heads} * attention.head_dim;
   const int64_t kv_width = int64_t{attention.num_kv_heads} * attention.head_dim;
@@ -44,7 +44,7 @@ StepCost CostOfStep(const ModelConfig& config, WeightFormat format, DType kv_dty
   }
   AddProducts(HeadFormat(format), config.vocab_size, config.hidden_size, static_cast<double>(shape.num_logits_rows), 1,
               cost);
-  cost.kv_bytes = static_cast<double>(shape.num_cached_tokens * KvBytesPerToken(config, kv_dtype));
+  cost.kv_bytes = static_cast<double>(shape.num_cached_tokens * KvBytesPerToken(config, kv_format));
   return cost;
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "engine/models/model_config.h"
+#include "engine/tensor/kv_layout.h"
 #include "engine/tensor/weight_format.h"
 
 namespace expertd {
@@ -24,6 +25,6 @@ struct StepCost {
   double attention_operations = 0.0;  // of q . k and p . v
 };
 
-StepCost CostOfStep(const ModelConfig& config, WeightFormat format, DType kv_dtype, const StepShape& shape);
+StepCost CostOfStep(const ModelConfig& config, WeightFormat format, KvFormat kv_format, const StepShape& shape);
 
 }  // namespace expertd

@@ -51,7 +51,7 @@ struct Measurement {
 struct Bounds {
   ModelConfig model;
   WeightFormat format = WeightFormat::kBF16;
-  DType kv_dtype = DType::kBF16;
+  KvFormat kv_format = KvFormat::kBF16;
   InputForm form = InputForm::kF32;
   Ceilings ceilings;
   int max_step_tokens = 0;
@@ -74,7 +74,7 @@ double PrefillShare(const Bounds& bounds, const BenchOptions& options, int batch
                      .num_cached_tokens = num_tokens,
                      .num_attended_keys = num_tokens * (options.input_len + 1) / 2,
                      .experts_per_layer = measured.prefill_experts};
-  StepCost cost = CostOfStep(bounds.model, bounds.format, bounds.kv_dtype, shape);
+  StepCost cost = CostOfStep(bounds.model, bounds.format, bounds.kv_format, shape);
   cost.weight_bytes *= static_cast<double>(num_steps);
   return LeastSeconds(bounds, cost) * measured.prefill_tokens_per_second / static_cast<double>(num_tokens);
 }
@@ -86,7 +86,7 @@ double DecodeShare(const Bounds& bounds, const BenchOptions& options, int batch,
                            .num_cached_tokens = batch * context,
                            .num_attended_keys = batch * context,
                            .experts_per_layer = measured.decode_experts};
-  const StepCost cost = CostOfStep(bounds.model, bounds.format, bounds.kv_dtype, shape);
+  const StepCost cost = CostOfStep(bounds.model, bounds.format, bounds.kv_format, shape);
   return LeastSeconds(bounds, cost) * measured.decode_tokens_per_second / batch;
 }
 
@@ -181,7 +181,7 @@ absl::StatusOr<Bounds> MeasureBounds(const BenchOptions& options) {
   ASSIGN_OR_RETURN(const EngineConfig config, WithFormatOfFolder(options.engine));
   ASSIGN_OR_RETURN(bounds.model, ReadModelConfig(config.model_path));
   bounds.format = config.weight_format();
-  bounds.kv_dtype = config.kv_cache_dtype;
+  bounds.kv_format = config.kv_cache_dtype;
   bounds.max_step_tokens = config.max_num_batched_tokens;
   const CpuFeatures cpu = DetectCpu();
   const Kernels& kernels = SelectKernels(cpu, config.isa_limit);

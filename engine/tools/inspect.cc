@@ -68,8 +68,9 @@ absl::StatusOr<Json> Describe(const EngineConfig& asked) {
   for (const WeightFormat format : kWeightFormats) {
     json["weight_bytes"][std::string(WeightFormatName(format))] = WeightBytes(model, format);
   }
-  json["kv_bytes_per_token"] = {{"bf16", KvBytesPerToken(model, DType::kBF16)},
-                                {"f32", KvBytesPerToken(model, DType::kF32)}};
+  for (const KvFormat format : kKvFormats) {
+    json["kv_bytes_per_token"][std::string(KvFormatName(format))] = KvBytesPerToken(model, format);
+  }
   const MemoryLimits limits = ReadMemoryLimits();
   absl::StatusOr<MemoryPlan> plan = PlanMemory(config, model, limits.Available());
   if (plan.ok()) {
@@ -77,6 +78,7 @@ absl::StatusOr<Json> Describe(const EngineConfig& asked) {
                            {"available_bytes", plan->available_bytes},
                            {"weight_bytes", plan->weight_bytes},
                            {"activation_bytes", plan->scratch_bytes},
+                           {"kv_cache_dtype", std::string(KvFormatName(config.kv_cache_dtype))},
                            {"kv_cache_bytes", plan->kv_cache_bytes()},
                            {"kv_blocks", plan->num_kv_blocks},
                            {"block_size", config.block_size},

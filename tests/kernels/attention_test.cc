@@ -23,7 +23,7 @@ struct Shape {
   int num_kv_heads = 2;
   int head_dim = 32;
   int block_size = 16;
-  DType dtype = DType::kF32;
+  KvFormat format = KvFormat::kF32;
 };
 
 // A cache that holds one sequence of `num_tokens` in shuffled blocks, and a query for each token. What no token wrote
@@ -32,8 +32,8 @@ class Sequence {
  public:
   Sequence(const Kernels& kernels, const Shape& shape, int num_tokens) : shape_(shape), num_tokens_(num_tokens) {
     const int num_blocks = (num_tokens + shape.block_size - 1) / shape.block_size;
-    const int64_t elements = int64_t{num_blocks} * shape.num_kv_heads * shape.head_dim * shape.block_size;
-    keys_.assign(elements * DTypeBytes(shape.dtype), 0xff);
+    const int64_t num_tiles = int64_t{num_blocks} * shape.num_kv_heads;
+    keys_.assign(num_tiles * KvTileBytes(shape.format, shape.head_dim, shape.block_size), 0xff);
     values_ = keys_;
     block_table_.resize(num_blocks);
     std::iota(block_table_.begin(), block_table_.end(), 0);
@@ -74,6 +74,14 @@ class Sequence {
     return output;
   }
 
+  // Stores `head` as key and value of every kv head.
+  void StoreKey(const Kernels& kernels, int token, const std::vector<float>& head) {
+    std::vector<float> heads;
+    for (int i = 0; i < shape_.num_kv_heads; ++i) heads.insert(heads.end(), head.begin(), head.end());
+    const int64_t block = block_table_[token / shape_.block_size];
+    kernels.store_kv(heads.data(), heads.data(), block * shape_.block_size + token % shape_.block_size, Layer());
+  }
+
   const std::vector<uint8_t>& keys() const { return keys_; }
   const std::vector<uint8_t>& values() const { return values_; }
   int64_t query_stride() const { return shape_.num_heads * shape_.head_dim + 3; }
@@ -81,7 +89,7 @@ class Sequence {
 
  private:
   PagedKvLayer Layer() {
-    return {keys_.data(), values_.data(), shape_.dtype, shape_.num_kv_heads, shape_.head_dim, shape_.block_size};
+    return {keys_.data(), values_.data(), shape_.format, shape_.num_kv_heads, shape_.head_dim, shape_.block_size};
   }
 
   Shape shape_;
@@ -94,10 +102,10 @@ class Sequence {
 std::vector<Shape> Shapes() {
   std::vector<Shape> shapes;
   for (int head_dim : {1, 20, 32, 80, 128}) {
-    for (int block_size : {16, 32, 128}) {
-      for (DType dtype : {DType::kF32, DType::kBF16}) {
+    for (int block_size : {16, 32, 64, 128}) {
+      for (KvFormat format : kKvFormats) {
         for (auto [heads, kv_heads] : {std::pair(2, 2), std::pair(6, 2), std::pair(5, 1)}) {
-          shapes.push_back({heads, kv_heads, head_dim, block_size, dtype});
+          shapes.push_back({heads, kv_heads, head_dim, block_size, format});
         }
       }
     }
@@ -108,7 +116,7 @@ std::vector<Shape> Shapes() {
 std::string Describe(const Shape& shape) {
   return testing::PrintToString(std::vector<int>{shape.num_heads, shape.num_kv_heads, shape.head_dim,
                                                  shape.block_size}) +
-         std::string(DTypeName(shape.dtype));
+         std::string(KvFormatName(shape.format));
 }
 
 TEST_P(AttentionTest, StoresTheBitsOfTheReference) {
@@ -124,13 +132,40 @@ TEST_P(AttentionTest, StoresTheBitsOfTheReference) {
 
 TEST_P(AttentionTest, StoresNanAsNan) {
   const float nan = std::numeric_limits<float>::quiet_NaN(), huge = std::numeric_limits<float>::max();
-  BFloat16 keys[16] = {}, values[16] = {};
-  const PagedKvLayer layer = {keys, values, DType::kBF16, 1, 1, 16};
+  BFloat16 keys[16 * kKvDimUnit] = {}, values[16 * kKvDimUnit] = {};
+  const PagedKvLayer layer = {keys, values, KvFormat::kBF16, 1, 1, 16};
 
   kernels().store_kv(&nan, &huge, 3, layer);
 
   EXPECT_TRUE(std::isnan(ToFloat(keys[3])));
-  EXPECT_TRUE(std::isinf(ToFloat(values[3])));
+  EXPECT_TRUE(std::isinf(ToFloat(values[3 * kKvDimUnit])));
+}
+
+TEST_P(AttentionTest, StoresCodesAndOneScaleForEachTokenAndHead) {
+  std::vector<int8_t> keys(KvTileBytes(KvFormat::kInt8, 3, 16)), values = keys;
+  const PagedKvLayer layer = {keys.data(), values.data(), KvFormat::kInt8, 1, 3, 16};
+  const float key[] = {1.27f, -0.635f, 0.0f}, value[] = {0.5f, 254.0f, 3.0f};
+
+  kernels().store_kv(key, value, 5, layer);
+
+  const auto scale_of = [](const std::vector<int8_t>& tile) {
+    return reinterpret_cast<const float*>(tile.data() + 16 * kKvDimUnit)[5];
+  };
+  EXPECT_FLOAT_EQ(scale_of(keys), 0.01f);
+  EXPECT_FLOAT_EQ(scale_of(values), 2.0f);
+  EXPECT_EQ((std::vector{keys[5], keys[16 + 5], keys[32 + 5]}), (std::vector<int8_t>{127, -64, 0}));
+  const int row = 5 * kKvDimUnit;
+  EXPECT_EQ((std::vector{values[row], values[row + 1], values[row + 2]}), (std::vector<int8_t>{0, 127, 2}));
+}
+
+TEST_P(AttentionTest, LetsNoInfiniteKeyPassForANumber) {
+  Sequence sequence(kernels(), {1, 1, 20, 16, KvFormat::kInt8}, 20);
+  sequence.StoreKey(kernels(), 3, std::vector<float>(20, std::numeric_limits<float>::infinity()));
+
+  const std::vector<float> output = sequence.AttendAll(kernels());
+
+  EXPECT_TRUE(std::isfinite(output[2 * sequence.output_stride()]));
+  EXPECT_TRUE(std::isnan(output[3 * sequence.output_stride()]));
 }
 
 TEST_P(AttentionTest, IsNearTheReference) {
@@ -144,8 +179,24 @@ TEST_P(AttentionTest, IsNearTheReference) {
   }
 }
 
+TEST_P(AttentionTest, IsNearTheReferenceForEverySizeOfGroup) {
+  for (int group = 1; group <= 8; ++group) {
+    for (KvFormat format : kKvFormats) {
+      const Shape shape = {2 * group, 2, 80, 16 << group % 4, format};
+      Sequence sequence(kernels(), shape, 33);
+      const std::vector<float> expected = sequence.AttendAll(Reference());
+
+      const std::vector<float> actual = sequence.AttendAll(kernels());
+
+      for (size_t i = 0; i < actual.size(); ++i) {
+        ASSERT_NEAR(actual[i], expected[i], kTolerance) << i << Describe(shape);
+      }
+    }
+  }
+}
+
 TEST_P(AttentionTest, IsNearTheReferenceAcrossParts) {
-  for (const Shape& shape : {Shape{6, 2, 20, 16, DType::kF32}, Shape{6, 2, 64, 32, DType::kBF16}}) {
+  for (const Shape& shape : {Shape{6, 2, 20, 16, KvFormat::kF32}, Shape{6, 2, 64, 32, KvFormat::kBF16}}) {
     const int num_tokens = 2 * kAttentionPartKeys + 40;
     Sequence sequence(kernels(), shape, num_tokens);
     for (int begin : {0, 500, 511, 512, 1020, 1024}) {
@@ -161,8 +212,8 @@ TEST_P(AttentionTest, IsNearTheReferenceAcrossParts) {
 }
 
 TEST_P(AttentionTest, GivesARowTheSameBitsInAnyChunk) {
-  for (const Shape& shape : {Shape{6, 2, 20, 16, DType::kF32}, Shape{2, 2, 80, 32, DType::kBF16},
-                             Shape{8, 1, 128, 32, DType::kF32}, Shape{3, 3, 32, 64, DType::kBF16}}) {
+  for (const Shape& shape : {Shape{6, 2, 20, 16, KvFormat::kF32}, Shape{2, 2, 80, 32, KvFormat::kBF16},
+                             Shape{8, 1, 128, 32, KvFormat::kF32}, Shape{3, 3, 32, 64, KvFormat::kBF16}}) {
     const int num_tokens = kAttentionPartKeys + 70;
     Sequence sequence(kernels(), shape, num_tokens);
     const std::vector<float> whole = sequence.AttendAll(kernels());
@@ -179,7 +230,7 @@ TEST_P(AttentionTest, GivesARowTheSameBitsInAnyChunk) {
 }
 
 TEST_P(AttentionTest, GivesAHeadTheSameBitsWhicheverHeadsComeAlong) {
-  const Shape shape = {8, 4, 48, 16, DType::kBF16};
+  const Shape shape = {8, 4, 48, 16, KvFormat::kBF16};
   Sequence sequence(kernels(), shape, 90);
   const std::vector<float> whole = sequence.AttendAll(kernels());
   std::vector<float> output;
@@ -193,7 +244,7 @@ TEST_P(AttentionTest, GivesAHeadTheSameBitsWhicheverHeadsComeAlong) {
 TEST_P(AttentionTest, DoesNotDependOnTheBlockSize) {
   std::vector<float> first;
   for (int block_size : {16, 32, 64, 128}) {
-    Sequence sequence(kernels(), {4, 2, 40, block_size, DType::kF32}, 600);
+    Sequence sequence(kernels(), {4, 2, 40, block_size, KvFormat::kF32}, 600);
 
     const std::vector<float> output = sequence.AttendAll(kernels());
 
@@ -203,10 +254,10 @@ TEST_P(AttentionTest, DoesNotDependOnTheBlockSize) {
 }
 
 TEST_P(AttentionTest, OfASingleKeyIsItsValue) {
-  float keys[16] = {}, values[16] = {};
+  float keys[16 * kKvDimUnit] = {}, values[16 * kKvDimUnit] = {};
   const float key = 0.5f, value = 3.25f, query = 2.0f;
   AttentionArgs args;
-  args.kv = {keys, values, DType::kF32, 1, 1, 16};
+  args.kv = {keys, values, KvFormat::kF32, 1, 1, 16};
   kernels().store_kv(&key, &value, 0, args.kv);
   const int32_t block_table[] = {0};
   float output = 0.0f;

@@ -154,20 +154,20 @@ BENCHMARK_CAPTURE(BM_MatmulOpenBlas, Cached, false)->Apply(MatmulShapes);
 BENCHMARK_CAPTURE(BM_MatmulOpenBlas, Streamed, true)->Apply(MatmulShapes);
 
 // Args: rows, context before them, heads, kv heads, head_dim.
-void BM_Attention(benchmark::State& state, Isa isa, DType dtype) {
+void BM_Attention(benchmark::State& state, Isa isa, KvFormat format) {
   const Kernels& kernels = SelectKernels(DetectCpu(), isa);
   const int rows = static_cast<int>(state.range(0)), context = static_cast<int>(state.range(1));
   AttentionArgs args;
   args.num_rows = rows;
   args.first_position = context;
   args.num_heads = static_cast<int>(state.range(2));
-  args.kv.dtype = dtype;
+  args.kv.format = format;
   args.kv.num_kv_heads = static_cast<int>(state.range(3));
   args.kv.head_dim = static_cast<int>(state.range(4));
   args.kv.block_size = 32;
   const int num_blocks = (context + rows + 31) / 32;
-  const int64_t elements = int64_t{num_blocks} * 32 * args.kv.num_kv_heads * args.kv.head_dim;
-  std::vector<uint16_t> keys(elements * 2, 0x3c00), values(elements * 2, 0x3c00);
+  const int64_t bytes = num_blocks * args.kv.num_kv_heads * KvTileBytes(format, args.kv.head_dim, 32);
+  std::vector<uint8_t> keys(bytes, 0x3c), values(bytes, 0x3c);  // a small number in every format
   args.kv.key_base = keys.data();
   args.kv.value_base = values.data();
   std::vector<int32_t> block_table(num_blocks);
@@ -187,7 +187,7 @@ void BM_Attention(benchmark::State& state, Isa isa, DType dtype) {
   state.counters["GFLOP/s"] = benchmark::Counter(4e-9 * seen * args.num_heads * args.kv.head_dim,
                                                  benchmark::Counter::kIsIterationInvariantRate);
   state.counters["GB/s"] = benchmark::Counter(
-      2e-9 * static_cast<double>(context + rows) * args.kv.num_kv_heads * args.kv.head_dim * DTypeBytes(dtype),
+      2e-9 * static_cast<double>(context + rows) * args.kv.num_kv_heads * KvTokenBytes(format, args.kv.head_dim),
       benchmark::Counter::kIsIterationInvariantRate);
 }
 
@@ -200,9 +200,10 @@ void AttentionShapes(benchmark::internal::Benchmark* benchmark) {
   }
 }
 
-BENCHMARK_CAPTURE(BM_Attention, Avx512F32, Isa::kAvx512, DType::kF32)->Apply(AttentionShapes);
-BENCHMARK_CAPTURE(BM_Attention, Avx512Bf16, Isa::kAvx512, DType::kBF16)->Apply(AttentionShapes);
-BENCHMARK_CAPTURE(BM_Attention, Avx2Bf16, Isa::kAvx2, DType::kBF16)->Apply(AttentionShapes);
+BENCHMARK_CAPTURE(BM_Attention, Avx512F32, Isa::kAvx512, KvFormat::kF32)->Apply(AttentionShapes);
+BENCHMARK_CAPTURE(BM_Attention, Avx512Bf16, Isa::kAvx512, KvFormat::kBF16)->Apply(AttentionShapes);
+BENCHMARK_CAPTURE(BM_Attention, Avx512Int8, Isa::kAvx512, KvFormat::kInt8)->Apply(AttentionShapes);
+BENCHMARK_CAPTURE(BM_Attention, Avx2Bf16, Isa::kAvx2, KvFormat::kBF16)->Apply(AttentionShapes);
 
 void BM_RmsNorm(benchmark::State& state) {
   const Kernels& kernels = SelectKernels(DetectCpu());

@@ -1,11 +1,12 @@
-// Paged causal attention for any vector width and both element types of the cache.
+// Paged causal attention for any vector width and every format of the cache.
 //
 // The queries that share a kv head (all rows, times the heads of a group) are taken in tiles of up to kTileQueries, so
 // that each load of K or V serves several. Keys go in parts of kAttentionPartKeys. In a part, for each query by itself:
 // scores (a chain over head_dim, lanes are keys), their maximum, exponentials and sum, then the weighted values (a
-// chain over keys, lanes are head_dim). Parts are merged in ascending order by the usual rescaling to a common maximum
-// (Milakov and Gimelshein 2018; Dao et al. 2022). Keys that a query may not see never enter its chains, so the shape of
-// a tile has no influence on any bit.
+// chain over keys, lanes are head_dim). The scales of an int8 cache multiply whole scores, and the exponentials once
+// they are summed, so that chains are of codes. Parts are merged in ascending order by the usual rescaling to a common
+// maximum (Milakov and Gimelshein 2018; Dao et al. 2022). Keys that a query may not see never enter its chains, so the
+// shape of a tile has no influence on any bit.
 //
 // Loops from the outside: supertiles of kSuperQueries queries, parts, tiles. So a part of K and V comes from memory
 // once for a supertile and from the second-level cache for its other tiles.
@@ -36,7 +37,7 @@ int64_t QueriesPerKvHead(const AttentionArgs& args) {
   return int64_t{args.num_rows} * (args.num_heads / args.kv.num_kv_heads);
 }
 
-int PaddedDim(const PagedKvLayer& kv) { return RoundUp(kv.head_dim, kLanes); }
+int PaddedDim(const PagedKvLayer& kv) { return RoundUp(kv.head_dim, kKvDimUnit); }
 
 int SuperQueries(const AttentionArgs& args) {
   const int64_t all = QueriesPerKvHead(args);
@@ -62,31 +63,62 @@ AttentionScratch SplitScratch(const AttentionArgs& args, float* scratch) {
   return split;
 }
 
-// The keys and values of one head, block by block.
+// The scales that follow a tile's codes, one a token.
+template <typename Element>
+constexpr bool kHasScales = sizeof(Element) == sizeof(int8_t);
+
+template <typename Element>
+constexpr int64_t TileBytes(int padded_dim, int block_size) {
+  return block_size * (padded_dim * int64_t{sizeof(Element)} + (kHasScales<Element> ? 4 : 0));
+}
+
+// The keys and values of one head, tile by tile.
 template <typename Element>
 struct PagedHead {
-  const Element* keys;    // of block 0
-  const Element* values;  // of block 0
-  int64_t block_elements;
+  const std::byte* keys;    // of block 0
+  const std::byte* values;  // of block 0
+  int64_t block_bytes;
   const int32_t* block_table;
   int block_size;
   int head_dim;
+  int padded_dim;
 
-  EXPERTD_INLINE const Element* KeysAt(int position) const {
-    return keys + block_table[position / block_size] * block_elements + position % block_size;
+  EXPERTD_INLINE const std::byte* TileAt(const std::byte* tiles, int position) const {
+    return tiles + block_table[position / block_size] * block_bytes;
+  }
+  // Element 0 of the key.
+  EXPERTD_INLINE const Element* KeyAt(int position) const {
+    return reinterpret_cast<const Element*>(TileAt(keys, position)) + position % block_size;
+  }
+  EXPERTD_INLINE const Element* ValueAt(int position) const {
+    return reinterpret_cast<const Element*>(TileAt(values, position)) + int64_t{position % block_size} * padded_dim;
   }
 };
 
 template <typename Element>
 PagedHead<Element> HeadOf(const AttentionArgs& args, int kv_head) {
   const PagedKvLayer& kv = args.kv;
-  const int64_t head_elements = int64_t{kv.head_dim} * kv.block_size;
-  return {.keys = static_cast<const Element*>(kv.key_base) + kv_head * head_elements,
-          .values = static_cast<const Element*>(kv.value_base) + kv_head * head_elements,
-          .block_elements = kv.num_kv_heads * head_elements,
+  const int64_t tile_bytes = TileBytes<Element>(PaddedDim(kv), kv.block_size);
+  return {.keys = static_cast<const std::byte*>(kv.key_base) + kv_head * tile_bytes,
+          .values = static_cast<const std::byte*>(kv.value_base) + kv_head * tile_bytes,
+          .block_bytes = kv.num_kv_heads * tile_bytes,
           .block_table = args.block_table,
           .block_size = kv.block_size,
-          .head_dim = kv.head_dim};
+          .head_dim = kv.head_dim,
+          .padded_dim = PaddedDim(kv)};
+}
+
+// x[i] *= the scale of position begin + i in `tiles`, the head's keys or values; `begin` is the first of a block.
+template <typename Element>
+void MultiplyByScales(const PagedHead<Element>& head, const std::byte* tiles, int begin, int size, float* x) {
+  for (int first = 0; first < size; first += head.block_size) {
+    const std::byte* const codes_end = head.TileAt(tiles, begin + first) + int64_t{head.padded_dim} * head.block_size;
+    const auto* const scales = reinterpret_cast<const float*>(codes_end);
+    ForEachVector(Smaller(head.block_size, size - first), [&](int64_t i, int count) {
+      float* const values = x + first + i;
+      StoreUpTo(Mul(LoadUpTo(values, count), LoadUpTo(scales + i, count)), count, values);
+    });
+  }
 }
 
 // Scores of kQueries queries and kVecs vectors of keys, which begin at keys[v]; rows of keys (one per element of the
@@ -136,7 +168,7 @@ void ScorePart(const PagedHead<Element>& head, const float* queries, int part_be
   constexpr int kVecs = ScoreVecs(kQueries);
   const auto find = [&](int position, const Element** keys) {
     for (int v = 0; v < kVecs; ++v) {
-      keys[v] = head.KeysAt(Smaller(position + v * kLanes, (part_end - 1) / kLanes * kLanes));
+      keys[v] = head.KeyAt(Smaller(position + v * kLanes, (part_end - 1) / kLanes * kLanes));
     }
   };
   const Element *keys[kVecs], *next[kVecs];
@@ -150,10 +182,11 @@ void ScorePart(const PagedHead<Element>& head, const float* queries, int part_be
 }
 
 // part[q][dims] += sum of scores[q][key] * V[key][dims] over the part's keys [key_begin, key_end), for kVecs vectors of
-// dims from `dim` on; the last vector has `last_count` lanes in memory.
-template <typename Element, int kQueries, int kVecs, bool kFullLast>
+// dims from `dim` on.
+template <typename Element, int kQueries, int kVecs>
 void WeighTile(const PagedHead<Element>& head, const float* scores, int part_begin, int key_begin, int key_end, int dim,
-               int last_count, int padded_dim, float* part) {
+               float* part) {
+  const int padded_dim = head.padded_dim;
   Vec sum[kQueries][kVecs];
 #pragma GCC unroll 16
   for (int q = 0; q < kQueries; ++q) {
@@ -162,23 +195,19 @@ void WeighTile(const PagedHead<Element>& head, const float* scores, int part_beg
   }
   for (int key = key_begin; key < key_end;) {
     const int position = part_begin + key;
-    const int offset = position % head.block_size;
-    const int run_end = Smaller(key_end, key + head.block_size - offset);
-    const Element* values = head.values + head.block_table[position / head.block_size] * head.block_elements +
-                            int64_t{offset} * head.head_dim + dim;
+    const int run_end = Smaller(key_end, key + head.block_size - position % head.block_size);
+    const Element* values = head.ValueAt(position) + dim;
     for (; key < run_end; ++key) {
       Vec value[kVecs];
 #pragma GCC unroll 16
-      for (int v = 0; v < kVecs; ++v) {
-        value[v] = kFullLast || v + 1 < kVecs ? Load(values + v * kLanes) : LoadFirst(values + v * kLanes, last_count);
-      }
+      for (int v = 0; v < kVecs; ++v) value[v] = Load(values + v * kLanes);
 #pragma GCC unroll 16
       for (int q = 0; q < kQueries; ++q) {
         const Vec weight = Broadcast(scores[q * kScoreStride + key]);
 #pragma GCC unroll 16
         for (int v = 0; v < kVecs; ++v) sum[q][v] = MulAdd(weight, value[v], sum[q][v]);
       }
-      values += head.head_dim;
+      values += padded_dim;
     }
   }
 #pragma GCC unroll 16
@@ -195,16 +224,11 @@ constexpr int WeighVecs(int num_queries) { return num_queries == 1 ? 8 : num_que
 template <typename Element, int kQueries, int kVecs>
 void WeighDims(const PagedHead<Element>& head, const float* scores, int part_begin, int key_begin, int key_end, int dim,
                float* part) {
-  const int padded_dim = RoundUp(head.head_dim, kLanes);
-  for (; dim + kVecs * kLanes <= head.head_dim; dim += kVecs * kLanes) {
-    WeighTile<Element, kQueries, kVecs, true>(head, scores, part_begin, key_begin, key_end, dim, kLanes, padded_dim,
-                                              part);
+  for (; dim + kVecs * kLanes <= head.padded_dim; dim += kVecs * kLanes) {
+    WeighTile<Element, kQueries, kVecs>(head, scores, part_begin, key_begin, key_end, dim, part);
   }
   if constexpr (kVecs > 1) {
     WeighDims<Element, kQueries, kVecs - 1>(head, scores, part_begin, key_begin, key_end, dim, part);
-  } else if (dim < head.head_dim) {
-    WeighTile<Element, kQueries, 1, false>(head, scores, part_begin, key_begin, key_end, dim, head.head_dim - dim,
-                                           padded_dim, part);
   }
 }
 
@@ -263,14 +287,16 @@ void MergePart(bool is_first, float part_maximum, float part_sum, const float* p
 template <typename Element>
 void AttendPart(const PagedHead<Element>& head, int part_begin, const int* visible, int count, float scale,
                 const float* queries, const AttentionScratch& scratch, int first) {
-  const int padded_dim = RoundUp(head.head_dim, kLanes);
+  const int padded_dim = head.padded_dim;
   kScore<Element>[count - 1](head, queries, part_begin, part_begin + visible[count - 1], scratch.scores);
   float maximum[kTileQueries], sum[kTileQueries];
   for (int q = 0; q < count; ++q) {
     float* scores = scratch.scores + q * kScoreStride;
     ScaleInPlace(scale, visible[q], scores);
+    if constexpr (kHasScales<Element>) MultiplyByScales(head, head.keys, part_begin, visible[q], scores);
     maximum[q] = Maximum(scores, visible[q]);
     sum[q] = ExpAndSum(maximum[q], visible[q], scores);
+    if constexpr (kHasScales<Element>) MultiplyByScales(head, head.values, part_begin, visible[q], scores);
   }
   for (int i = 0; i < count * padded_dim; i += kLanes) Store(Zero(), scratch.part + i);
   // First the keys that all see, together, then those that only later queries see, one query at a time.
@@ -346,7 +372,9 @@ void AttendSupertile(const AttentionArgs& args, int kv_head, int64_t begin, int 
 
 void Attention(const AttentionArgs& args, int kv_head_begin, int kv_head_end, float* scratch) {
   const AttentionScratch split = SplitScratch(args, scratch);
-  const auto attend = args.kv.dtype == DType::kF32 ? AttendSupertile<float> : AttendSupertile<BFloat16>;
+  const auto attend = args.kv.format == KvFormat::kF32    ? AttendSupertile<float>
+                      : args.kv.format == KvFormat::kBF16 ? AttendSupertile<BFloat16>
+                                                          : AttendSupertile<int8_t>;
   const int64_t num_queries = QueriesPerKvHead(args);
   for (int kv_head = kv_head_begin; kv_head < kv_head_end; ++kv_head) {
     for (int64_t begin = 0; begin < num_queries; begin += kSuperQueries) {
@@ -354,32 +382,4 @@ void Attention(const AttentionArgs& args, int kv_head_begin, int kv_head_end, fl
       attend(args, kv_head, begin, rest < kSuperQueries ? static_cast<int>(rest) : kSuperQueries, split);
     }
   }
-}
-
-// ---- storing ----
-
-EXPERTD_INLINE void StoreElement(float value, float* to) { *to = value; }
-EXPERTD_INLINE void StoreElement(float value, BFloat16* to) {  // as ToBFloat16
-  const uint32_t bits = __builtin_bit_cast(uint32_t, value);
-  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
-  to->bits = static_cast<uint16_t>(is_nan ? (bits >> 16) | 0x40u : rounded);
-}
-
-template <typename Element>
-void StoreHeads(const float* key, const float* value, int64_t slot, const PagedKvLayer& kv) {
-  const int64_t block = slot / kv.block_size;
-  const int64_t offset = slot % kv.block_size;
-  for (int head = 0; head < kv.num_kv_heads; ++head) {
-    const int64_t begin = (block * kv.num_kv_heads + head) * kv.head_dim * kv.block_size;
-    Element* keys = static_cast<Element*>(kv.key_base) + begin + offset;
-    Element* values = static_cast<Element*>(kv.value_base) + begin + offset * kv.head_dim;
-    for (int d = 0; d < kv.head_dim; ++d) StoreElement(key[head * kv.head_dim + d], keys + d * kv.block_size);
-    for (int d = 0; d < kv.head_dim; ++d) StoreElement(value[head * kv.head_dim + d], values + d);
-  }
-}
-
-void StoreKv(const float* key, const float* value, int64_t slot, const PagedKvLayer& kv) {
-  const auto store = kv.dtype == DType::kF32 ? StoreHeads<float> : StoreHeads<BFloat16>;
-  store(key, value, slot, kv);
 }

@@ -80,10 +80,6 @@ EXPERTD_INLINE Vec WidenBf16(__m256i bits) {
 EXPERTD_INLINE Vec Load(const BFloat16* from) {
   return WidenBf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
 }
-EXPERTD_INLINE Vec LoadFirst(const BFloat16* from, int count) {
-  return WidenBf16(_mm256_maskz_loadu_epi16(FirstLanes(count), from));
-}
-
 
 // Half precision.
 EXPERTD_INLINE Vec LoadHalf(const uint16_t* from) {
@@ -96,6 +92,9 @@ EXPERTD_INLINE Vec ToFloat(BitVec integers) { return _mm512_cvtepi32_ps(integers
 EXPERTD_INLINE BitVec ToNearestInt(Vec value) { return _mm512_cvtps_epi32(value); }
 EXPERTD_INLINE BitVec LoadBytes(const uint8_t* from) {
   return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+}
+EXPERTD_INLINE Vec Load(const int8_t* from) {
+  return ToFloat(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
 }
 EXPERTD_INLINE void StoreBytes(BitVec integers, int8_t* to) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(integers));
@@ -219,11 +218,6 @@ EXPERTD_INLINE Vec WidenBf16(__m128i bits) {
 EXPERTD_INLINE Vec Load(const BFloat16* from) {
   return WidenBf16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
 }
-EXPERTD_INLINE Vec LoadFirst(const BFloat16* from, int count) {
-  uint16_t bits[kLanes] = {};  // AVX2 has no masked loads of 16-bit elements
-  for (int i = 0; i < count; ++i) bits[i] = from[i].bits;
-  return WidenBf16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bits)));
-}
 
 // Half precision.
 EXPERTD_INLINE Vec LoadHalf(const uint16_t* from) {
@@ -236,6 +230,9 @@ EXPERTD_INLINE Vec ToFloat(BitVec integers) { return _mm256_cvtepi32_ps(integers
 EXPERTD_INLINE BitVec ToNearestInt(Vec value) { return _mm256_cvtps_epi32(value); }
 EXPERTD_INLINE BitVec LoadBytes(const uint8_t* from) {
   return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+}
+EXPERTD_INLINE Vec Load(const int8_t* from) {
+  return ToFloat(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
 }
 // The lower halves of the lanes, side by side.
 EXPERTD_INLINE __m128i PackHalves(BitVec integers) {

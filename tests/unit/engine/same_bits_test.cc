@@ -4,6 +4,7 @@
 #include <bit>
 #include <random>
 
+#include "engine/base/strings.h"
 #include "tests/unit/engine/engine_fixture.h"
 
 namespace expertd::testing {
@@ -38,12 +39,19 @@ std::vector<uint32_t> Bits(const Output& output) {
   return bits;
 }
 
-class SameBitsTest : public ::testing::TestWithParam<WeightFormat> {
+struct Formats {
+  WeightFormat weights;
+  KvFormat kv;
+};
+
+class SameBitsTest : public ::testing::TestWithParam<Formats> {
  protected:
   EngineConfig Config() const {
     EngineConfig config = BundledConfig();
-    config.weights_dtype = config.kv_cache_dtype = GetParam() == WeightFormat::kF32 ? DType::kF32 : DType::kBF16;
-    if (IsInteger(GetParam())) config.quantization = GetParam();
+    const auto [weights, kv] = GetParam();
+    config.weights_dtype = weights == WeightFormat::kF32 ? DType::kF32 : DType::kBF16;
+    config.kv_cache_dtype = kv;
+    if (IsInteger(weights)) config.quantization = weights;
     return config;
   }
 
@@ -180,10 +188,15 @@ TEST_P(SameBitsTest, OfACandidateComeAgainWithItsReturnedSeed) {
   EXPECT_EQ(Bits(third), Bits(alone));
 }
 
-INSTANTIATE_TEST_SUITE_P(Formats, SameBitsTest,
-                         ::testing::Values(WeightFormat::kBF16, WeightFormat::kF32, WeightFormat::kInt8,
-                                           WeightFormat::kInt4),
-                         [](const auto& info) { return std::string(WeightFormatName(info.param)); });
+INSTANTIATE_TEST_SUITE_P(All, SameBitsTest,
+                         ::testing::Values(Formats{WeightFormat::kBF16, KvFormat::kBF16},
+                                           Formats{WeightFormat::kF32, KvFormat::kF32},
+                                           Formats{WeightFormat::kInt8, KvFormat::kBF16},
+                                           Formats{WeightFormat::kInt4, KvFormat::kBF16},
+                                           Formats{WeightFormat::kBF16, KvFormat::kInt8}),
+                         [](const auto& info) {
+                           return StrCat(WeightFormatName(info.param.weights), "_", KvFormatName(info.param.kv));
+                         });
 
 }  // namespace
 }  // namespace expertd::testing

@@ -14,17 +14,35 @@ namespace {
 using testing::HasSubstr;
 
 constexpr KvCacheSpec kSmall = {
-    .num_layers = 2, .num_kv_heads = 2, .head_dim = 4, .block_size = 16, .num_blocks = 3, .dtype = DType::kF32};
+    .num_layers = 2, .num_kv_heads = 2, .head_dim = 20, .block_size = 16, .num_blocks = 3, .format = KvFormat::kF32};
 
 TEST(KvCacheTest, CountsItsBytes) {
-  EXPECT_EQ(kSmall.BlockBytesPerLayer(), 2 * 2 * 4 * 16 * 4);
-  EXPECT_EQ(kSmall.BlockBytes(), 2048);
-  EXPECT_EQ((*KvCache::Create(kSmall))->size_bytes(), 3 * 2048);
+  // K and V, two heads, rows of 20 elements in the room of 32, 16 tokens.
+  EXPECT_EQ(kSmall.BlockBytesPerLayer(), 2 * 2 * 32 * 16 * 4);
+  EXPECT_EQ(kSmall.BlockBytes(), 16384);
+  EXPECT_EQ((*KvCache::Create(kSmall))->size_bytes(), 3 * 16384);
+}
+
+TEST(KvCacheTest, CountsTheScalesOfCodes) {
+  KvCacheSpec codes = kSmall;
+  codes.format = KvFormat::kInt8;
+
+  EXPECT_EQ(codes.BlockBytesPerLayer(), 2 * 2 * 16 * (32 + 4));
+}
+
+TEST(KvCacheTest, AlignsTheTilesOfEveryFormat) {
+  for (const KvFormat format : kKvFormats) {
+    for (const int head_dim : {1, 20, 64, 80, 128}) {
+      for (const int block_size : {16, 32, 64, 128}) {
+        EXPECT_EQ(KvTileBytes(format, head_dim, block_size) % 64, 0) << KvFormatName(format) << " " << head_dim;
+      }
+    }
+  }
 }
 
 TEST(KvCacheTest, GivesEachLayerKeysAndValuesOfItsOwn) {
   const auto cache = *KvCache::Create(kSmall);
-  const int64_t part_bytes = 3 * 512;  // three blocks of keys of one layer
+  const int64_t part_bytes = 3 * 4096;  // three blocks of keys of one layer
 
   auto* const base = static_cast<std::byte*>(cache->keys(0));
 
@@ -37,7 +55,7 @@ TEST(KvCacheTest, GivesEachLayerKeysAndValuesOfItsOwn) {
 TEST(KvCacheTest, TouchesNoMemoryUntilItIsWritten) {
   const int64_t before = ReadResidentMemory().current;
   KvCacheSpec large = kSmall;
-  large.num_blocks = 1 << 20;  // 2 GiB
+  large.num_blocks = 1 << 17;  // 2 GiB
 
   const auto cache = KvCache::Create(large);
 
@@ -51,14 +69,12 @@ TEST(KvCacheTest, NamesASettingThatMakesNoSense) {
     EXPECT_EQ(cache.status().code(), absl::StatusCode::kInvalidArgument);
     return std::string(ToStdView(cache.status().message()));
   };
-  KvCacheSpec bad_size = kSmall, bad_blocks = kSmall, bad_dtype = kSmall;
+  KvCacheSpec bad_size = kSmall, bad_blocks = kSmall;
   bad_size.block_size = 24;
   bad_blocks.num_blocks = 0;
-  bad_dtype.dtype = DType::kF16;
 
   EXPECT_EQ(error(bad_size), "block_size is 24; must be 16, 32, 64 or 128");
   EXPECT_EQ(error(bad_blocks), "num_blocks is 0; must be 1..2147483647");
-  EXPECT_EQ(error(bad_dtype), "KV cache dtype is f16; must be f32 or bf16");
 }
 
 TEST(KvCacheTest, SaysWhenMemoryDoesNotSuffice) {
@@ -67,7 +83,7 @@ TEST(KvCacheTest, SaysWhenMemoryDoesNotSuffice) {
                               .head_dim = 4096,
                               .block_size = 128,
                               .num_blocks = INT32_MAX,
-                              .dtype = DType::kF32};
+                              .format = KvFormat::kF32};
   KvCacheSpec too_large = kSmall;
   too_large.num_layers = 4096;
   too_large.num_blocks = INT32_MAX;

@@ -100,7 +100,7 @@ TEST(RoundedWeightsTest, LogitsStayNearThoseOfFp32) {
     for (const std::string& name : GoldenNames()) {
       const std::unique_ptr<Model> model = LoadForTest(GoldenFolder(name), format);
       const Golden golden = ReadGolden(GoldenFolder(name));
-      ModelHarness harness(*model, {.kv_dtype = DType::kBF16, .num_threads = 2});
+      ModelHarness harness(*model, {.kv_format = KvFormat::kBF16, .num_threads = 2});
 
       std::vector<float> logits = harness.Run(golden.prompts[1].tokens, 1000);
 

@@ -179,7 +179,7 @@ TEST_F(LoadModelTest, OfAPackedFolderGivesTheSameBits) {
 
 TEST(ModelScratchTest, SteadyStepsAllocateNothing) {
   const std::unique_ptr<Model> model = LoadForTest(GoldenFolder("qwen3_moe"), WeightFormat::kInt4);
-  ModelHarness harness(*model, {.kv_dtype = DType::kBF16, .num_threads = 2});
+  ModelHarness harness(*model, {.kv_format = KvFormat::kBF16, .num_threads = 2});
   const int sequence = harness.NewSequence();
   harness.Step({{sequence, std::vector<int32_t>(64, 5)}});
   const int64_t after_first = harness.scratch_bytes();

@@ -99,7 +99,8 @@ TEST(ModelConfigTest, CountsParametersOfASparseModel) {
 
   EXPECT_EQ(CountParameters(*config).total, 30'532'122'624);
   EXPECT_EQ(CountParameters(*config).active, 3'041'867'776);
-  EXPECT_EQ(KvBytesPerToken(*config, DType::kBF16), 98'304);
+  EXPECT_EQ(KvBytesPerToken(*config, KvFormat::kBF16), 98'304);
+  EXPECT_EQ(KvBytesPerToken(*config, KvFormat::kInt8), 50'688);  // 48 layers, 4 heads of 128 codes and a scale, twice
   EXPECT_EQ(WeightBytes(*config, WeightFormat::kF32), 4 * 30'532'122'624);
   // Norms (196,608 + 12,288 + 2,048 values) and routers (48 * 128 * 2048) stay in fp32.
   EXPECT_EQ(WeightBytes(*config, WeightFormat::kBF16), 2 * 30'532'122'624 + 2 * (210'944 + 12'582'912));

@@ -22,7 +22,7 @@ bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
 
 struct Numbers {
   WeightFormat weights;
-  DType kv;
+  KvFormat kv;
   Isa isa;
 };
 
@@ -32,7 +32,10 @@ class SameBitsTest : public testing::TestWithParam<std::tuple<std::string, Numbe
 
   Numbers numbers() const { return std::get<1>(GetParam()); }
   ModelHarness::Options With(int num_threads, int block_size = 16) const {
-    return {.kv_dtype = numbers().kv, .num_threads = num_threads, .block_size = block_size, .isa_limit = numbers().isa};
+    return {.kv_format = numbers().kv,
+            .num_threads = num_threads,
+            .block_size = block_size,
+            .isa_limit = numbers().isa};
   }
   std::vector<float> WholePrompt(const std::vector<int32_t>& prompt) const {
     return ModelHarness(*model_, With(1)).Run(prompt, 1000);
@@ -119,20 +122,24 @@ TEST_P(SameBitsTest, WhicheverRowsAskForLogits) {
 std::string ParamName(const testing::TestParamInfo<SameBitsTest::ParamType>& info) {
   const Numbers numbers = std::get<1>(info.param);
   return std::get<0>(info.param) + "_" + std::string(WeightFormatName(numbers.weights)) + "_" +
+         std::string(KvFormatName(numbers.kv)) + "_" +
          std::string(IsaName(numbers.isa));
 }
 
 INSTANTIATE_TEST_SUITE_P(All, SameBitsTest,
-                         testing::Combine(testing::ValuesIn(GoldenNames()),
-                                          testing::Values(Numbers{WeightFormat::kF32, DType::kF32, Isa::kAmx},
-                                                          Numbers{WeightFormat::kBF16, DType::kBF16, Isa::kAmx},
-                                                          Numbers{WeightFormat::kBF16, DType::kBF16, Isa::kAvx512},
-                                                          Numbers{WeightFormat::kBF16, DType::kBF16, Isa::kAvx2},
-                                                          Numbers{WeightFormat::kF32, DType::kBF16, Isa::kScalar},
-                                                          Numbers{WeightFormat::kInt8, DType::kBF16, Isa::kAmx},
-                                                          Numbers{WeightFormat::kInt8, DType::kBF16, Isa::kAvx2},
-                                                          Numbers{WeightFormat::kInt4, DType::kBF16, Isa::kAmx},
-                                                          Numbers{WeightFormat::kInt4, DType::kBF16, Isa::kAvx2Vnni})),
+                         testing::Combine(
+                             testing::ValuesIn(GoldenNames()),
+                             testing::Values(Numbers{WeightFormat::kF32, KvFormat::kF32, Isa::kAmx},
+                                             Numbers{WeightFormat::kBF16, KvFormat::kBF16, Isa::kAmx},
+                                             Numbers{WeightFormat::kBF16, KvFormat::kBF16, Isa::kAvx512},
+                                             Numbers{WeightFormat::kBF16, KvFormat::kBF16, Isa::kAvx2},
+                                             Numbers{WeightFormat::kF32, KvFormat::kBF16, Isa::kScalar},
+                                             Numbers{WeightFormat::kInt8, KvFormat::kBF16, Isa::kAmx},
+                                             Numbers{WeightFormat::kInt8, KvFormat::kBF16, Isa::kAvx2},
+                                             Numbers{WeightFormat::kBF16, KvFormat::kInt8, Isa::kAmx},
+                                             Numbers{WeightFormat::kF32, KvFormat::kInt8, Isa::kAvx2},
+                                             Numbers{WeightFormat::kInt4, KvFormat::kBF16, Isa::kAmx},
+                                             Numbers{WeightFormat::kInt4, KvFormat::kBF16, Isa::kAvx2Vnni})),
                          ParamName);
 
 }  // namespace

@@ -21,7 +21,7 @@ ModelConfig SmallModel() {
 }
 
 TEST(StepCostTest, CountsEachMatrixOnceAndEachRowsProducts) {
-  const StepCost cost = CostOfStep(SmallModel(), WeightFormat::kBF16, DType::kBF16,
+  const StepCost cost = CostOfStep(SmallModel(), WeightFormat::kBF16, KvFormat::kBF16,
                                    {.num_rows = 10, .num_logits_rows = 3, .experts_per_layer = 5.0});
 
   const double attention = 64 * (128 + 2 * 64) + 128 * 64, dense = 3 * 64 * 128, expert = 3 * 64 * 32, head = 96 * 64;
@@ -31,7 +31,7 @@ TEST(StepCostTest, CountsEachMatrixOnceAndEachRowsProducts) {
 }
 
 TEST(StepCostTest, CountsTheCacheAndItsKeys) {
-  const StepCost cost = CostOfStep(SmallModel(), WeightFormat::kInt8, DType::kF32,
+  const StepCost cost = CostOfStep(SmallModel(), WeightFormat::kInt8, KvFormat::kF32,
                                    {.num_rows = 1, .num_cached_tokens = 7, .num_attended_keys = 7});
 
   EXPECT_EQ(cost.kv_bytes, 7 * 2 * 2 * 64 * 4);

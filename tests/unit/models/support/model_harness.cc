@@ -30,7 +30,7 @@ std::unique_ptr<Model> LoadForTest(const std::string& dir, WeightFormat format) 
 
 ModelHarness::ModelHarness(const Model& model, Options options)
     : model_(model), options_(options), pool_(options.num_threads) {
-  auto kv = KvCache::Create(KvSpecFor(model.config(), options.block_size, options.num_blocks, options.kv_dtype));
+  auto kv = KvCache::Create(KvSpecFor(model.config(), options.block_size, options.num_blocks, options.kv_format));
   EXPERTD_CHECK(kv.ok(), kv.status().message());
   kv_ = *std::move(kv);
 }

@@ -23,7 +23,7 @@ std::vector<std::string> GoldenNames();
 std::unique_ptr<Model> LoadForTest(const std::string& dir, WeightFormat format);
 
 struct HarnessOptions {
-  DType kv_dtype = DType::kF32;
+  KvFormat kv_format = KvFormat::kF32;
   int num_threads = 1;
   int block_size = 16;
   Isa isa_limit = Isa::kAmx;
