@@ -16,6 +16,7 @@
 #include "engine/base/strings.h"
 #include "engine/base/version.h"
 #include "engine/checkpoint/packed_folder.h"
+#include "engine/layers/attention.h"
 #include "engine/platform/cpu.h"
 
 namespace expertd {
@@ -154,7 +155,8 @@ absl::StatusOr<MemoryPlan> PlanMemory(const EngineConfig& config, const ModelCon
   plan.available_bytes = available_bytes;
   plan.weight_bytes = WeightBytes(model, config.weight_format());
   plan.scratch_bytes = config.max_num_batched_tokens * ScratchBytesPerRow(model) +
-                       int64_t{4} * config.max_num_seqs * model.vocab_size;
+                       int64_t{4} * config.max_num_seqs * model.vocab_size +
+                       int64_t{4} * kMaxAttentionPartialFloats;
   plan.kv_block_bytes = KvBytesPerToken(model, config.kv_cache_dtype) * config.block_size;
 
   const int64_t model_limit = std::min<int64_t>(model.max_positions(), INT32_MAX / 2);

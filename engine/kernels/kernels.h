@@ -29,9 +29,15 @@ struct PagedKvLayer {
   int block_size = 0;  // 16, 32, 64 or 128
 };
 
-// Keys are split at multiples of this many positions; each part yields (maximum, sum, weighted values), and parts are
-// combined in ascending order. So prefill, decode and any thread split compute the same bits.
+// Keys are split at multiples of this many positions; each part yields a partial result, and these are merged in
+// ascending order. So prefill, decode and any thread split compute the same bits.
 inline constexpr int kAttentionPartKeys = 512;
+
+constexpr int NumAttentionParts(int num_keys) { return (num_keys + kAttentionPartKeys - 1) / kAttentionPartKeys; }
+
+// Floats of the partial result of one query in one part: the values of keys weighted by exp(score - maximum),
+// [head_dim rounded up to kKvDimUnit]; the maximum of the scores; the sum of the weights; room up to 64 bytes.
+constexpr int64_t AttentionPartialFloats(int head_dim) { return PaddedHeadDim(head_dim) + 16; }
 
 struct AttentionArgs {
   const float* queries = nullptr;  // rows of [num_heads, head_dim]; row r at queries + r * query_stride
@@ -44,6 +50,13 @@ struct AttentionArgs {
   float scale = 1.0f;              // multiplies q . k
   PagedKvLayer kv;
   const int32_t* block_table = nullptr;
+
+  // For few rows with many keys: a call that has `partials` attends to the parts [part_begin, part_end) alone and
+  // leaves their results there, for merge_attention to make the output of.
+  // [NumAttentionParts(first_position + num_rows)][num_kv_heads][num_rows][heads of a kv head][AttentionPartialFloats]
+  float* partials = nullptr;
+  int part_begin = 0;
+  int part_end = 0;
 };
 
 // How a product takes the rows of x.
@@ -165,6 +178,10 @@ struct Kernels {
   // `scratch` holds attention_scratch_floats(args) floats.
   void (*attention)(const AttentionArgs& args, int kv_head_begin, int kv_head_end, float* scratch);
   int64_t (*attention_scratch_floats)(const AttentionArgs& args);
+
+  // Writes the output of kv heads [kv_head_begin, kv_head_end) from args.partials, whose every part has been attended
+  // to, and uses them up: the bits that one call for all parts would have written.
+  void (*merge_attention)(const AttentionArgs& args, int kv_head_begin, int kv_head_end);
 
   // Multiplies on registers alone, as products whose input has `form` do, and returns the number of operations (a
   // multiplication and an addition are two), which grows with num_steps >= 0: the peak that benchmarks measure against.

@@ -252,39 +252,99 @@ void StoreKv(const float* key, const float* value, int64_t slot, const PagedKvLa
   }
 }
 
-// One head of one row: softmax of the scores over all keys at once, where the fast tables go part by part.
-void AttendHead(const AttentionArgs& args, int row, int head, float* scores) {
+// The partial result of one head of one row; `scores` has room for a part.
+void AttendPart(const AttentionArgs& args, int row, int head, int part, float* scores, float* partial) {
   const PagedKvLayer& kv = args.kv;
-  const int kv_head = head / (args.num_heads / kv.num_kv_heads);
-  const int num_keys = args.first_position + row + 1;
+  const int kv_head = head / (args.num_heads / kv.num_kv_heads), padded_dim = PaddedHeadDim(kv.head_dim);
+  const int begin = part * kAttentionPartKeys;
+  const int num_keys = std::min(args.first_position + row + 1 - begin, kAttentionPartKeys);
   const float* query = args.queries + row * args.query_stride + head * kv.head_dim;
-  float* output = args.output + row * args.output_stride + head * kv.head_dim;
   for (int key = 0; key < num_keys; ++key) {
-    const int token = key % kv.block_size;
-    const KvTile keys(kv.key_base, kv, args.block_table[key / kv.block_size], kv_head);
+    const int token = (begin + key) % kv.block_size;
+    const KvTile keys(kv.key_base, kv, args.block_table[(begin + key) / kv.block_size], kv_head);
     float dot = 0.0f;
     for (int d = 0; d < kv.head_dim; ++d) dot = std::fma(query[d], keys.Load(d * kv.block_size + token), dot);
     scores[key] = dot * args.scale * keys.ScaleOf(token);
   }
-  Softmax(num_keys, scores);
-  std::fill(output, output + kv.head_dim, 0.0f);
+  const float maximum = *std::max_element(scores, scores + num_keys);
+  double sum = 0.0;
+  std::fill(partial, partial + padded_dim, 0.0f);
   for (int key = 0; key < num_keys; ++key) {
-    const int token = key % kv.block_size;
-    const KvTile values(kv.value_base, kv, args.block_table[key / kv.block_size], kv_head);
-    const float weight = scores[key] * values.ScaleOf(token);
-    const int64_t begin = int64_t{token} * PaddedHeadDim(kv.head_dim);
-    for (int d = 0; d < kv.head_dim; ++d) output[d] = std::fma(weight, values.Load(begin + d), output[d]);
+    const int token = (begin + key) % kv.block_size;
+    const KvTile values(kv.value_base, kv, args.block_table[(begin + key) / kv.block_size], kv_head);
+    const float weight = std::exp(scores[key] - maximum);
+    const float value_weight = weight * values.ScaleOf(token);
+    sum += weight;
+    for (int d = 0; d < kv.head_dim; ++d) {
+      partial[d] = std::fma(value_weight, values.Load(token * padded_dim + d), partial[d]);
+    }
   }
+  partial[padded_dim] = maximum;
+  partial[padded_dim + 1] = static_cast<float>(sum);
+}
+
+// Merges the partial result of a part into that of the parts before it.
+void MergePart(const float* part, int padded_dim, float* merged) {
+  const float common = std::max(merged[padded_dim], part[padded_dim]);
+  const float old_factor = std::exp(merged[padded_dim] - common), new_factor = std::exp(part[padded_dim] - common);
+  for (int d = 0; d < padded_dim; ++d) merged[d] = merged[d] * old_factor + part[d] * new_factor;
+  merged[padded_dim] = common;
+  merged[padded_dim + 1] = merged[padded_dim + 1] * old_factor + part[padded_dim + 1] * new_factor;
+}
+
+void WriteOutput(const AttentionArgs& args, int row, int head, const float* merged) {
+  const int head_dim = args.kv.head_dim;
+  float* const output = args.output + row * args.output_stride + head * head_dim;
+  for (int d = 0; d < head_dim; ++d) output[d] = merged[d] / merged[PaddedHeadDim(head_dim) + 1];
+}
+
+float* PartialAt(const AttentionArgs& args, int part, int row, int head) {
+  const int num_kv_heads = args.kv.num_kv_heads, group = args.num_heads / num_kv_heads;
+  const int64_t kv_head_index = int64_t{part} * num_kv_heads + head / group;
+  return args.partials + ((kv_head_index * args.num_rows + row) * group + head % group) *
+                             AttentionPartialFloats(args.kv.head_dim);
 }
 
 void Attention(const AttentionArgs& args, int kv_head_begin, int kv_head_end, float* scratch) {
-  const int group = args.num_heads / args.kv.num_kv_heads;
+  const int group = args.num_heads / args.kv.num_kv_heads, padded_dim = PaddedHeadDim(args.kv.head_dim);
+  float* const scores = scratch;
+  float* const part_result = scores + kAttentionPartKeys;
+  float* const merged = part_result + AttentionPartialFloats(args.kv.head_dim);
   for (int row = 0; row < args.num_rows; ++row) {
-    for (int head = kv_head_begin * group; head < kv_head_end * group; ++head) AttendHead(args, row, head, scratch);
+    const int num_parts = NumAttentionParts(args.first_position + row + 1);
+    for (int head = kv_head_begin * group; head < kv_head_end * group; ++head) {
+      if (args.partials != nullptr) {
+        for (int part = args.part_begin; part < std::min(args.part_end, num_parts); ++part) {
+          AttendPart(args, row, head, part, scores, PartialAt(args, part, row, head));
+        }
+        continue;
+      }
+      AttendPart(args, row, head, 0, scores, merged);
+      for (int part = 1; part < num_parts; ++part) {
+        AttendPart(args, row, head, part, scores, part_result);
+        MergePart(part_result, padded_dim, merged);
+      }
+      WriteOutput(args, row, head, merged);
+    }
   }
 }
 
-int64_t AttentionScratchFloats(const AttentionArgs& args) { return args.first_position + args.num_rows; }
+int64_t AttentionScratchFloats(const AttentionArgs& args) {
+  return kAttentionPartKeys + 2 * AttentionPartialFloats(args.kv.head_dim);
+}
+
+void MergeAttention(const AttentionArgs& args, int kv_head_begin, int kv_head_end) {
+  const int group = args.num_heads / args.kv.num_kv_heads;
+  for (int row = 0; row < args.num_rows; ++row) {
+    for (int head = kv_head_begin * group; head < kv_head_end * group; ++head) {
+      float* const merged = PartialAt(args, 0, row, head);
+      for (int part = 1; part < NumAttentionParts(args.first_position + row + 1); ++part) {
+        MergePart(PartialAt(args, part, row, head), PaddedHeadDim(args.kv.head_dim), merged);
+      }
+      WriteOutput(args, row, head, merged);
+    }
+  }
+}
 
 int64_t RunProducts(InputForm, int64_t num_steps) {
   constexpr int kSums = 8;
@@ -319,6 +379,7 @@ const Kernels& ScalarKernels() {
       .store_kv = StoreKv,
       .attention = Attention,
       .attention_scratch_floats = AttentionScratchFloats,
+      .merge_attention = MergeAttention,
       .run_products = RunProducts,
   };
   return kTable;

@@ -18,13 +18,21 @@
 
 namespace expertd {
 
-// A part of the attention of a step: some rows of one sequence, some K/V heads.
+// Floats of all partial results of a step, which sequences share by their work: keys are not cut where these would be
+// more, as they would for many rows, which are enough parts without.
+inline constexpr int64_t kMaxAttentionPartialFloats = 4 << 20;
+
+// A part of the attention of a step: some rows of one sequence, some K/V heads, and where these are too few for the
+// threads, some of the keys.
 struct AttentionPart {
   int32_t sequence = 0;
   int32_t row_begin = 0;  // of the batch
   int32_t num_rows = 0;
   int32_t kv_head_begin = 0;
   int32_t kv_head_end = 0;
+  int32_t key_part_begin = 0;  // of kAttentionPartKeys keys each; used only with partials
+  int32_t key_part_end = 0;
+  float* partials = nullptr;  // shared by the parts of the rows, as AttentionArgs says; null: all keys
 };
 
 // The step as attention sees it: made once, used by every layer. Arrays live in the scratch arena.
@@ -33,6 +41,7 @@ struct AttentionStep {
   const int64_t* slots = nullptr;   // [num_tokens] block * block_size + offset: where the row's K and V go
   const RopeRow* angles = nullptr;  // [num_tokens]
   std::span<const AttentionPart> parts;
+  std::span<const AttentionPart> merges;  // rows and K/V heads whose keys were cut: merged when all parts are done
   bool parts_are_sequences = false;  // part i is sequence i, all rows and heads
   int64_t part_scratch_floats = 0;   // scratch that a part needs at most
 };

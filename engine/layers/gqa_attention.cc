@@ -1,7 +1,9 @@
 // Grouped-query attention (arXiv 2305.13245) over the paged cache, and the plan of a step that all attention layers
 // share. A step's attention is cut into parts of about equal work: where each part is a whole sequence, it turns and
 // stores its own q, k and v just before it attends; where sequences are cut, all rows are stored first, as the parts
-// read them. Used by the models through attention.h; the parts run on the pool's threads.
+// read them. A sequence is cut by K/V heads first, as each head's keys are then read by one thread; then by rows; then,
+// as one stream with a long context needs it, by keys, whose partial results are merged at the end. Used by the models
+// through attention.h; the parts run on the pool's threads.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -40,6 +42,9 @@ AttentionArgs ArgsOf(const AttentionPart& part, const ForwardBatch& batch, const
   args.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(spec.head_dim)));
   args.kv = layer;
   args.block_table = batch.block_tables.data() + sequence.first_block;
+  args.partials = part.partials;
+  args.part_begin = part.key_part_begin;
+  args.part_end = part.key_part_end;
   return args;
 }
 
@@ -49,47 +54,101 @@ int64_t AttentionWork(const BatchSequence& sequence, const GqaSpec& spec) {
   return 2 * keys * sequence.num_tokens * spec.num_heads * spec.head_dim;
 }
 
+// Multiply-adds.
+struct StepWork {
+  int64_t total = 0;  // of all sequences
+  int64_t part = 0;   // wanted of a part
+};
+
+StepWork WorkOf(const ForwardBatch& batch, const GqaSpec& spec, int num_threads) {
+  StepWork work;
+  for (const BatchSequence& sequence : batch.sequences) work.total += AttentionWork(sequence, spec);
+  work.part = num_threads == 1 ? INT64_MAX : std::max(kMinPartWork, work.total / (kPartsPerThread * num_threads));
+  return work;
+}
+
 struct PartCounts {
   int heads = 1;
   int rows = 1;
-  int total() const { return heads * rows; }
+  int keys = 1;
+  int total() const { return heads * rows * keys; }
 };
 
-// Parts of one sequence: by K/V heads first, as each head's keys are then read by one thread; by rows where that is
-// not enough.
-PartCounts CountParts(const BatchSequence& sequence, const GqaSpec& spec, int64_t part_work) {
-  const int64_t wanted = AttentionWork(sequence, spec) / part_work;
+// Floats of all partial results of rows [.., row_end) of a sequence, `num_rows` of them.
+int64_t PartialFloats(const BatchSequence& sequence, int row_end, int num_rows, const GqaSpec& spec) {
+  return int64_t{NumAttentionParts(sequence.num_computed + row_end)} * num_rows * spec.num_heads *
+         AttentionPartialFloats(spec.head_dim);
+}
+
+PartCounts CountParts(const BatchSequence& sequence, const GqaSpec& spec, const StepWork& work) {
+  const int64_t wanted = AttentionWork(sequence, spec) / work.part;
   PartCounts counts;
   counts.heads = static_cast<int>(std::clamp<int64_t>(wanted, 1, spec.num_kv_heads));
   const int64_t most_rows = CeilDiv(sequence.num_tokens, kMinPartRows);
   counts.rows = static_cast<int>(std::clamp<int64_t>(wanted / counts.heads, 1, std::max<int64_t>(most_rows, 1)));
+  const int64_t share = kMaxAttentionPartialFloats / CeilDiv(work.total, AttentionWork(sequence, spec));
+  if (PartialFloats(sequence, sequence.num_tokens, sequence.num_tokens, spec) > share) return counts;
+  const int64_t most_keys = NumAttentionParts(sequence.num_computed + 1);  // as many as every row sees
+  counts.keys = static_cast<int>(std::clamp<int64_t>(wanted / (counts.heads * counts.rows), 1, most_keys));
   return counts;
 }
 
-std::span<AttentionPart> CutAttention(const ForwardBatch& batch, const GqaSpec& spec, ForwardContext& context) {
-  const int num_threads = context.pool.num_threads();
-  int64_t total_work = 0;
-  for (const BatchSequence& sequence : batch.sequences) total_work += AttentionWork(sequence, spec);
-  const int64_t part_work =
-      num_threads == 1 ? INT64_MAX : std::max(kMinPartWork, total_work / (kPartsPerThread * num_threads));
-  int num_parts = 0;
-  for (const BatchSequence& sequence : batch.sequences) num_parts += CountParts(sequence, spec, part_work).total();
+// Cuts the parts of a step into arrays that have room for them.
+class AttentionCutter {
+ public:
+  AttentionCutter(const GqaSpec& spec, AttentionPart* parts, AttentionPart* merges, ScratchArena& scratch)
+      : spec_(spec), parts_(parts), merges_(merges), scratch_(scratch) {}
 
-  AttentionPart* const parts = context.scratch.Take<AttentionPart>(num_parts);
-  int next = 0;
-  for (size_t i = 0; i < batch.sequences.size(); ++i) {
-    const BatchSequence& sequence = batch.sequences[i];
-    const PartCounts counts = CountParts(sequence, spec, part_work);
-    for (int part = 0; part < counts.total(); ++part) {
-      const int head_part = part % counts.heads, row_part = part / counts.heads;
-      const int row_begin = PartBegin(sequence.num_tokens, counts.rows, row_part);
-      const int row_end = PartBegin(sequence.num_tokens, counts.rows, row_part + 1);
-      parts[next++] = {static_cast<int32_t>(i), sequence.first_row + row_begin, row_end - row_begin,
-                       PartBegin(spec.num_kv_heads, counts.heads, head_part),
-                       PartBegin(spec.num_kv_heads, counts.heads, head_part + 1)};
+  void Cut(int sequence_index, const BatchSequence& sequence, const PartCounts& counts) {
+    for (int i = 0; i < counts.rows; ++i) {
+      const int row_begin = PartBegin(sequence.num_tokens, counts.rows, i);
+      const int row_end = PartBegin(sequence.num_tokens, counts.rows, i + 1);
+      AttentionPart part = {.sequence = sequence_index,
+                            .row_begin = sequence.first_row + row_begin,
+                            .num_rows = row_end - row_begin};
+      if (counts.keys > 1) {
+        part.partials = scratch_.Take<float>(PartialFloats(sequence, row_end, part.num_rows, spec_));
+      }
+      CutHeads(part, NumAttentionParts(sequence.num_computed + row_end), counts);
     }
   }
-  return {parts, static_cast<size_t>(num_parts)};
+
+ private:
+  void CutHeads(AttentionPart part, int num_key_parts, const PartCounts& counts) {
+    for (int i = 0; i < counts.heads; ++i) {
+      part.kv_head_begin = PartBegin(spec_.num_kv_heads, counts.heads, i);
+      part.kv_head_end = PartBegin(spec_.num_kv_heads, counts.heads, i + 1);
+      for (int j = 0; j < counts.keys; ++j) {
+        part.key_part_begin = PartBegin(num_key_parts, counts.keys, j);
+        part.key_part_end = PartBegin(num_key_parts, counts.keys, j + 1);
+        *parts_++ = part;
+      }
+      if (counts.keys > 1) *merges_++ = part;
+    }
+  }
+
+  const GqaSpec& spec_;
+  AttentionPart* parts_;   // the next
+  AttentionPart* merges_;  // the next
+  ScratchArena& scratch_;
+};
+
+void CutAttention(const ForwardBatch& batch, const GqaSpec& spec, ForwardContext& context, AttentionStep* step) {
+  const StepWork work = WorkOf(batch, spec, context.pool.num_threads());
+  int num_parts = 0, num_merges = 0;
+  for (const BatchSequence& sequence : batch.sequences) {
+    const PartCounts counts = CountParts(sequence, spec, work);
+    num_parts += counts.total();
+    if (counts.keys > 1) num_merges += counts.rows * counts.heads;
+  }
+  AttentionPart* const parts = context.scratch.Take<AttentionPart>(num_parts);
+  AttentionPart* const merges = context.scratch.Take<AttentionPart>(num_merges);
+  AttentionCutter cutter(spec, parts, merges, context.scratch);
+  for (size_t i = 0; i < batch.sequences.size(); ++i) {
+    cutter.Cut(static_cast<int>(i), batch.sequences[i], CountParts(batch.sequences[i], spec, work));
+  }
+  step->parts = {parts, static_cast<size_t>(num_parts)};
+  step->merges = {merges, static_cast<size_t>(num_merges)};
 }
 
 void PlaceRows(const BatchSequence& sequence, const ForwardBatch& batch, const KvCache& kv, const RopeTable& rope,
@@ -149,21 +208,28 @@ class GqaAttention : public Attention {
     }
     float* const scratch = context.scratch.Take<float>(step.part_scratch_floats * context.pool.num_threads());
     const int num_parts = static_cast<int>(step.parts.size());
+    const auto args_of = [&](const AttentionPart& part) {
+      AttentionArgs args = ArgsOf(part, *step.batch, spec_, layer);
+      args.queries = qkv + part.row_begin * qkv_width();
+      args.query_stride = qkv_width();
+      args.output = attended + part.row_begin * query_width();
+      args.output_stride = query_width();
+      return args;
+    };
     const auto attend = [&](int index, int thread) {
       const AttentionPart& part = step.parts[index];
       if (step.parts_are_sequences) {
         const int end = part.row_begin + part.num_rows;
         for (int row = part.row_begin; row < end; ++row) Prepare(step, row, layer, qkv, context.kernels);
       }
-      AttentionArgs args = ArgsOf(part, *step.batch, spec_, layer);
-      args.queries = qkv + part.row_begin * qkv_width();
-      args.query_stride = qkv_width();
-      args.output = attended + part.row_begin * query_width();
-      args.output_stride = query_width();
-      context.kernels.attention(args, part.kv_head_begin, part.kv_head_end,
+      context.kernels.attention(args_of(part), part.kv_head_begin, part.kv_head_end,
                                 scratch + thread * step.part_scratch_floats);
     };
     context.pool.ParallelFor(num_parts, attend);
+    context.pool.ParallelFor(static_cast<int>(step.merges.size()), [&](int index, int) {
+      const AttentionPart& part = step.merges[index];
+      context.kernels.merge_attention(args_of(part), part.kv_head_begin, part.kv_head_end);
+    });
   }
 
   // Norms and turns the q and k heads of a row in place and stores its K and V.
@@ -244,7 +310,7 @@ AttentionStep PlanAttention(const ForwardBatch& batch, const GqaSpec& spec, KvCa
   step.batch = &batch;
   step.slots = slots;
   step.angles = angles;
-  step.parts = CutAttention(batch, spec, context);
+  CutAttention(batch, spec, context, &step);
   step.parts_are_sequences = step.parts.size() == batch.sequences.size();
   const PagedKvLayer layer = PagedLayer(kv, 0);
   for (const AttentionPart& part : step.parts) {

@@ -52,20 +52,25 @@ class Sequence {
   // Attention of the rows [begin, end) for some kv heads, as rows of an output for all tokens.
   void Attend(const Kernels& kernels, int begin, int end, int kv_head_begin, int kv_head_end,
               std::vector<float>* output) {
-    output->resize(num_tokens_ * output_stride(), -7.0f);
-    AttentionArgs args;
-    args.queries = queries_.data() + begin * query_stride();
-    args.query_stride = query_stride();
-    args.output = output->data() + begin * output_stride();
-    args.output_stride = output_stride();
-    args.num_rows = end - begin;
-    args.first_position = begin;
-    args.num_heads = shape_.num_heads;
-    args.scale = 1.0f / std::sqrt(static_cast<float>(shape_.head_dim));
-    args.kv = Layer();
-    args.block_table = block_table_.data();
-    std::vector<float> scratch(kernels.attention_scratch_floats(args), std::numeric_limits<float>::quiet_NaN());
+    const AttentionArgs args = Args(begin, end, output);
+    std::vector<float> scratch = Unset(kernels.attention_scratch_floats(args));
     kernels.attention(args, kv_head_begin, kv_head_end, scratch.data());
+  }
+
+  // The same for all heads, with the parts of the keys given to `num_calls` calls, the last of them first.
+  void AttendByParts(const Kernels& kernels, int begin, int end, int num_calls, std::vector<float>* output) {
+    AttentionArgs args = Args(begin, end, output);
+    const int num_parts = NumAttentionParts(end);
+    std::vector<float> partials =
+        Unset(num_parts * (end - begin) * shape_.num_heads * AttentionPartialFloats(shape_.head_dim));
+    args.partials = partials.data();
+    for (int call = num_calls - 1; call >= 0; --call) {
+      args.part_begin = num_parts * call / num_calls;
+      args.part_end = num_parts * (call + 1) / num_calls;
+      std::vector<float> scratch = Unset(kernels.attention_scratch_floats(args));
+      kernels.attention(args, 0, shape_.num_kv_heads, scratch.data());
+    }
+    kernels.merge_attention(args, 0, shape_.num_kv_heads);
   }
 
   std::vector<float> AttendAll(const Kernels& kernels) {
@@ -88,6 +93,26 @@ class Sequence {
   int64_t output_stride() const { return shape_.num_heads * shape_.head_dim + 2; }
 
  private:
+  static std::vector<float> Unset(int64_t size) {
+    return std::vector<float>(size, std::numeric_limits<float>::quiet_NaN());
+  }
+
+  AttentionArgs Args(int begin, int end, std::vector<float>* output) {
+    output->resize(num_tokens_ * output_stride(), -7.0f);
+    AttentionArgs args;
+    args.queries = queries_.data() + begin * query_stride();
+    args.query_stride = query_stride();
+    args.output = output->data() + begin * output_stride();
+    args.output_stride = output_stride();
+    args.num_rows = end - begin;
+    args.first_position = begin;
+    args.num_heads = shape_.num_heads;
+    args.scale = 1.0f / std::sqrt(static_cast<float>(shape_.head_dim));
+    args.kv = Layer();
+    args.block_table = block_table_.data();
+    return args;
+  }
+
   PagedKvLayer Layer() {
     return {keys_.data(), values_.data(), shape_.format, shape_.num_kv_heads, shape_.head_dim, shape_.block_size};
   }
@@ -196,15 +221,16 @@ TEST_P(AttentionTest, IsNearTheReferenceForEverySizeOfGroup) {
 }
 
 TEST_P(AttentionTest, IsNearTheReferenceAcrossParts) {
-  for (const Shape& shape : {Shape{6, 2, 20, 16, KvFormat::kF32}, Shape{6, 2, 64, 32, KvFormat::kBF16}}) {
+  for (const Shape& shape : {Shape{6, 2, 20, 16, KvFormat::kF32}, Shape{6, 2, 64, 32, KvFormat::kBF16},
+                             Shape{7, 1, 80, 128, KvFormat::kInt8}}) {
     const int num_tokens = 2 * kAttentionPartKeys + 40;
     Sequence sequence(kernels(), shape, num_tokens);
     for (int begin : {0, 500, 511, 512, 1020, 1024}) {
       std::vector<float> expected, actual;
       const int end = std::min(begin + 30, num_tokens);
-      sequence.Attend(Reference(), begin, end, 0, 2, &expected);
+      sequence.Attend(Reference(), begin, end, 0, shape.num_kv_heads, &expected);
 
-      sequence.Attend(kernels(), begin, end, 0, 2, &actual);
+      sequence.Attend(kernels(), begin, end, 0, shape.num_kv_heads, &actual);
 
       for (size_t i = 0; i < actual.size(); ++i) ASSERT_NEAR(actual[i], expected[i], kTolerance) << begin << " " << i;
     }
@@ -213,7 +239,8 @@ TEST_P(AttentionTest, IsNearTheReferenceAcrossParts) {
 
 TEST_P(AttentionTest, GivesARowTheSameBitsInAnyChunk) {
   for (const Shape& shape : {Shape{6, 2, 20, 16, KvFormat::kF32}, Shape{2, 2, 80, 32, KvFormat::kBF16},
-                             Shape{8, 1, 128, 32, KvFormat::kF32}, Shape{3, 3, 32, 64, KvFormat::kBF16}}) {
+                             Shape{8, 1, 128, 32, KvFormat::kF32}, Shape{3, 3, 32, 64, KvFormat::kBF16},
+                             Shape{4, 1, 80, 64, KvFormat::kInt8}}) {
     const int num_tokens = kAttentionPartKeys + 70;
     Sequence sequence(kernels(), shape, num_tokens);
     const std::vector<float> whole = sequence.AttendAll(kernels());
@@ -239,6 +266,26 @@ TEST_P(AttentionTest, GivesAHeadTheSameBitsWhicheverHeadsComeAlong) {
   sequence.Attend(kernels(), 0, 90, 0, 1, &output);
 
   EXPECT_EQ(FirstDifference(output, whole), -1);
+}
+
+TEST_P(AttentionTest, GivesTheSameBitsHoweverCallsShareTheKeys) {
+  const int num_tokens = 3 * kAttentionPartKeys + 5;
+  for (const Shape& shape : {Shape{6, 2, 20, 16, KvFormat::kF32}, Shape{8, 1, 128, 32, KvFormat::kBF16},
+                             Shape{5, 5, 80, 64, KvFormat::kInt8}}) {
+    Sequence sequence(kernels(), shape, num_tokens);
+    for (auto [begin, end] : {std::pair(num_tokens - 1, num_tokens), std::pair(kAttentionPartKeys - 2, num_tokens / 2),
+                              std::pair(2 * kAttentionPartKeys - 3, 2 * kAttentionPartKeys + 9)}) {
+      std::vector<float> whole;
+      sequence.Attend(kernels(), begin, end, 0, shape.num_kv_heads, &whole);
+      for (int num_calls : {1, 2, 3, 4}) {
+        std::vector<float> output;
+
+        sequence.AttendByParts(kernels(), begin, end, num_calls, &output);
+
+        ASSERT_EQ(FirstDifference(output, whole), -1) << begin << " by " << num_calls << " " << Describe(shape);
+      }
+    }
+  }
 }
 
 TEST_P(AttentionTest, DoesNotDependOnTheBlockSize) {

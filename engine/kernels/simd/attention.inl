@@ -9,7 +9,8 @@
 // shape of a tile has no influence on any bit.
 //
 // Loops from the outside: supertiles of kSuperQueries queries, parts, tiles. So a part of K and V comes from memory
-// once for a supertile and from the second-level cache for its other tiles.
+// once for a supertile and from the second-level cache for its other tiles. Where the parts are shared among calls, the
+// same loops leave their results unmerged.
 
 #if defined(__AVX512F__)
 constexpr int kTileQueries = 8;
@@ -23,14 +24,12 @@ constexpr int kScoreStride = kAttentionPartKeys + kLanes;  // not a power of two
 // the latency of each addition.
 constexpr int ScoreVecs(int num_queries) { return num_queries <= kTileQueries / 4 ? 4 : 2; }
 
-// Scratch, all in floats; sums and outputs have rows of `padded_dim`.
+// Scratch, all in floats. A partial result is laid out as AttentionPartialFloats says.
 struct AttentionScratch {
-  float* queries;    // tile by tile [head_dim][kTileQueries]
-  float* scores;     // [kTileQueries][kScoreStride]
-  float* part;       // [kTileQueries][padded_dim]: weighted values of a part
-  float* output;     // [kSuperQueries][padded_dim]: the same over the parts so far
-  float* maximum;    // [kSuperQueries]
-  float* sum;        // [kSuperQueries]
+  float* queries;  // tile by tile [head_dim][kTileQueries]
+  float* scores;   // [kTileQueries][kScoreStride]
+  float* part;     // [kTileQueries] partial results of a part
+  float* merged;   // [kSuperQueries] partial results of the parts so far
 };
 
 int64_t QueriesPerKvHead(const AttentionArgs& args) {
@@ -39,6 +38,8 @@ int64_t QueriesPerKvHead(const AttentionArgs& args) {
 
 int PaddedDim(const PagedKvLayer& kv) { return RoundUp(kv.head_dim, kKvDimUnit); }
 
+constexpr int PartialStride(int padded_dim) { return padded_dim + 16; }
+
 int SuperQueries(const AttentionArgs& args) {
   const int64_t all = QueriesPerKvHead(args);
   return all < kSuperQueries ? RoundUp(static_cast<int>(all), kTileQueries) : kSuperQueries;
@@ -46,20 +47,17 @@ int SuperQueries(const AttentionArgs& args) {
 
 int64_t AttentionScratchFloats(const AttentionArgs& args) {
   const int64_t queries = SuperQueries(args);
-  const int64_t padded_dim = PaddedDim(args.kv);
-  return queries * (args.kv.head_dim + padded_dim + 2) + kTileQueries * (kScoreStride + padded_dim);
+  const int64_t partial = PartialStride(PaddedDim(args.kv));
+  return queries * (args.kv.head_dim + partial) + kTileQueries * (kScoreStride + partial);
 }
 
 AttentionScratch SplitScratch(const AttentionArgs& args, float* scratch) {
   const int64_t queries = SuperQueries(args);
-  const int64_t padded_dim = PaddedDim(args.kv);
   AttentionScratch split;
   split.queries = scratch;
   split.scores = split.queries + queries * args.kv.head_dim;
   split.part = split.scores + kTileQueries * kScoreStride;
-  split.output = split.part + kTileQueries * padded_dim;
-  split.maximum = split.output + queries * padded_dim;
-  split.sum = split.maximum + queries;
+  split.merged = split.part + kTileQueries * PartialStride(PaddedDim(args.kv));
   return split;
 }
 
@@ -182,16 +180,16 @@ void ScorePart(const PagedHead<Element>& head, const float* queries, int part_be
 }
 
 // part[q][dims] += sum of scores[q][key] * V[key][dims] over the part's keys [key_begin, key_end), for kVecs vectors of
-// dims from `dim` on.
+// dims from `dim` on; `part` are partial results.
 template <typename Element, int kQueries, int kVecs>
 void WeighTile(const PagedHead<Element>& head, const float* scores, int part_begin, int key_begin, int key_end, int dim,
                float* part) {
-  const int padded_dim = head.padded_dim;
+  const int stride = PartialStride(head.padded_dim);
   Vec sum[kQueries][kVecs];
 #pragma GCC unroll 16
   for (int q = 0; q < kQueries; ++q) {
 #pragma GCC unroll 16
-    for (int v = 0; v < kVecs; ++v) sum[q][v] = Load(part + q * padded_dim + dim + v * kLanes);
+    for (int v = 0; v < kVecs; ++v) sum[q][v] = Load(part + q * stride + dim + v * kLanes);
   }
   for (int key = key_begin; key < key_end;) {
     const int position = part_begin + key;
@@ -207,13 +205,13 @@ void WeighTile(const PagedHead<Element>& head, const float* scores, int part_beg
 #pragma GCC unroll 16
         for (int v = 0; v < kVecs; ++v) sum[q][v] = MulAdd(weight, value[v], sum[q][v]);
       }
-      values += padded_dim;
+      values += head.padded_dim;
     }
   }
 #pragma GCC unroll 16
   for (int q = 0; q < kQueries; ++q) {
 #pragma GCC unroll 16
-    for (int v = 0; v < kVecs; ++v) Store(sum[q][v], part + q * padded_dim + dim + v * kLanes);
+    for (int v = 0; v < kVecs; ++v) Store(sum[q][v], part + q * stride + dim + v * kLanes);
   }
 }
 
@@ -261,55 +259,45 @@ constexpr WeighFunction<Element> kWeigh[kTileQueries] = {
 #endif
 };
 
-// Merges a part's result of one query into that of the parts before it. `num_keys` > 0.
-void MergePart(bool is_first, float part_maximum, float part_sum, const float* part, int padded_dim, float* maximum,
-               float* sum, float* output) {
-  if (is_first) {
-    *maximum = part_maximum;
-    *sum = part_sum;
-    for (int d = 0; d < padded_dim; d += kLanes) Store(Load(part + d), output + d);
-    return;
-  }
-  const float common = *maximum > part_maximum ? *maximum : part_maximum;
+// Merges the partial result of a part of the keys into that of the parts before it.
+void MergePart(const float* part, int padded_dim, float* merged) {
+  const float maximum = merged[padded_dim], part_maximum = part[padded_dim];
+  const float common = maximum > part_maximum ? maximum : part_maximum;
   float factors[kLanes];
-  Store(Exp(Sub(KeepFirst(Broadcast(*maximum), 1, Broadcast(part_maximum)), Broadcast(common))), factors);
+  Store(Exp(Sub(KeepFirst(Broadcast(maximum), 1, Broadcast(part_maximum)), Broadcast(common))), factors);
   const Vec old_factor = Broadcast(factors[0]);
   const Vec new_factor = Broadcast(factors[1]);
-  *maximum = common;
-  *sum = *sum * factors[0] + part_sum * factors[1];
   for (int d = 0; d < padded_dim; d += kLanes) {
-    Store(MulAdd(Load(part + d), new_factor, Mul(Load(output + d), old_factor)), output + d);
+    Store(MulAdd(Load(part + d), new_factor, Mul(Load(merged + d), old_factor)), merged + d);
   }
+  merged[padded_dim] = common;
+  merged[padded_dim + 1] = merged[padded_dim + 1] * factors[0] + part[padded_dim + 1] * factors[1];
 }
 
-// Queries [first, first + count) of a kv head against one part. `visible[q]` is the number of keys of the part that
-// query q sees: ascending, at most kAttentionPartKeys, the last greater than 0.
+// Queries of a tile against one part: the partial result of query q goes to `partials`, q strides on. `visible[q]` is
+// the number of keys of the part that query q sees: ascending, at most kAttentionPartKeys, the last greater than 0; a
+// query that sees none has no result.
 template <typename Element>
 void AttendPart(const PagedHead<Element>& head, int part_begin, const int* visible, int count, float scale,
-                const float* queries, const AttentionScratch& scratch, int first) {
-  const int padded_dim = head.padded_dim;
-  kScore<Element>[count - 1](head, queries, part_begin, part_begin + visible[count - 1], scratch.scores);
-  float maximum[kTileQueries], sum[kTileQueries];
+                const float* queries, float* scores, float* partials) {
+  const int padded_dim = head.padded_dim, stride = PartialStride(padded_dim);
+  kScore<Element>[count - 1](head, queries, part_begin, part_begin + visible[count - 1], scores);
   for (int q = 0; q < count; ++q) {
-    float* scores = scratch.scores + q * kScoreStride;
-    ScaleInPlace(scale, visible[q], scores);
-    if constexpr (kHasScales<Element>) MultiplyByScales(head, head.keys, part_begin, visible[q], scores);
-    maximum[q] = Maximum(scores, visible[q]);
-    sum[q] = ExpAndSum(maximum[q], visible[q], scores);
-    if constexpr (kHasScales<Element>) MultiplyByScales(head, head.values, part_begin, visible[q], scores);
+    float* const row = scores + q * kScoreStride;
+    float* const partial = partials + q * stride;
+    ScaleInPlace(scale, visible[q], row);
+    if constexpr (kHasScales<Element>) MultiplyByScales(head, head.keys, part_begin, visible[q], row);
+    partial[padded_dim] = Maximum(row, visible[q]);
+    partial[padded_dim + 1] = ExpAndSum(partial[padded_dim], visible[q], row);
+    if constexpr (kHasScales<Element>) MultiplyByScales(head, head.values, part_begin, visible[q], row);
+    for (int d = 0; d < padded_dim; d += kLanes) Store(Zero(), partial + d);
   }
-  for (int i = 0; i < count * padded_dim; i += kLanes) Store(Zero(), scratch.part + i);
   // First the keys that all see, together, then those that only later queries see, one query at a time.
   const int common = visible[0];
-  if (common > 0) kWeigh<Element>[count - 1](head, scratch.scores, part_begin, 0, common, scratch.part);
+  if (common > 0) kWeigh<Element>[count - 1](head, scores, part_begin, 0, common, partials);
   for (int q = 0; q < count; ++q) {
-    float* part = scratch.part + q * padded_dim;
-    if (visible[q] == 0) continue;
-    if (visible[q] > common) {
-      kWeigh<Element>[0](head, scratch.scores + q * kScoreStride, part_begin, common, visible[q], part);
-    }
-    MergePart(part_begin == 0, maximum[q], sum[q], part, padded_dim, &scratch.maximum[first + q],
-              &scratch.sum[first + q], scratch.output + (first + q) * padded_dim);
+    if (visible[q] == common) continue;
+    kWeigh<Element>[0](head, scores + q * kScoreStride, part_begin, common, visible[q], partials + q * stride);
   }
 }
 
@@ -336,38 +324,54 @@ void CopyQueries(const AttentionArgs& args, int kv_head, int64_t begin, int coun
   }
 }
 
-void WriteOutputs(const AttentionArgs& args, int kv_head, int64_t begin, int count, const AttentionScratch& scratch) {
-  const int head_dim = args.kv.head_dim;
-  for (int q = 0; q < count; ++q) {
-    float* to = args.output + PlaceOf(args, kv_head, begin + q).Element(args.output_stride);
-    const float* from = scratch.output + q * PaddedDim(args.kv);
-    const Vec factor = Broadcast(1.0f / scratch.sum[q]);
-    ForEachVector(head_dim, [&](int64_t d, int lanes) {
-      StoreUpTo(Mul(LoadUpTo(from + d, lanes), factor), lanes, to + d);
-    });
-  }
+void WriteOutput(const AttentionArgs& args, int kv_head, int64_t index, const float* merged) {
+  float* const to = args.output + PlaceOf(args, kv_head, index).Element(args.output_stride);
+  const Vec factor = Broadcast(1.0f / merged[PaddedDim(args.kv) + 1]);
+  ForEachVector(args.kv.head_dim, [&](int64_t d, int lanes) {
+    StoreUpTo(Mul(Load(merged + d), factor), lanes, to + d);
+  });
 }
 
+// Of the query with number `index` of a kv head.
+float* PartialAt(const AttentionArgs& args, int part, int kv_head, int64_t index) {
+  const int64_t queries = QueriesPerKvHead(args);
+  return args.partials +
+         ((int64_t{part} * args.kv.num_kv_heads + kv_head) * queries + index) * PartialStride(PaddedDim(args.kv));
+}
+
+// Queries [begin, begin + count) of a kv head: a supertile.
 template <typename Element>
 void AttendSupertile(const AttentionArgs& args, int kv_head, int64_t begin, int count,
                      const AttentionScratch& scratch) {
   const PagedHead<Element> head = HeadOf<Element>(args, kv_head);
+  const int stride = PartialStride(head.padded_dim);
+  const bool is_shared = args.partials != nullptr;
   CopyQueries(args, kv_head, begin, count, scratch.queries);
-  const int last_position = args.first_position + PlaceOf(args, kv_head, begin + count - 1).row;
-  for (int part = 0; part <= last_position; part += kAttentionPartKeys) {
+  const int last_part = (args.first_position + PlaceOf(args, kv_head, begin + count - 1).row) / kAttentionPartKeys;
+  const int part_end = is_shared ? Smaller(args.part_end, last_part + 1) : last_part + 1;
+  for (int part = is_shared ? args.part_begin : 0; part < part_end; ++part) {
     for (int tile = 0; tile < count; tile += kTileQueries) {
       const int tile_count = Smaller(kTileQueries, count - tile);
       int visible[kTileQueries];
       for (int q = 0; q < tile_count; ++q) {
         const int position = args.first_position + PlaceOf(args, kv_head, begin + tile + q).row;
-        visible[q] = Larger(0, Smaller(position + 1 - part, kAttentionPartKeys));
+        visible[q] = Larger(0, Smaller(position + 1 - part * kAttentionPartKeys, kAttentionPartKeys));
       }
       if (visible[tile_count - 1] == 0) continue;
-      AttendPart(head, part, visible, tile_count, args.scale, scratch.queries + int64_t{tile} * head.head_dim, scratch,
-                 tile);
+      float* const merged = scratch.merged + tile * stride;
+      float* const partials = is_shared   ? PartialAt(args, part, kv_head, begin + tile)
+                              : part == 0 ? merged
+                                          : scratch.part;
+      AttendPart(head, part * kAttentionPartKeys, visible, tile_count, args.scale,
+                 scratch.queries + int64_t{tile} * head.head_dim, scratch.scores, partials);
+      if (is_shared || part == 0) continue;
+      for (int q = 0; q < tile_count; ++q) {
+        if (visible[q] > 0) MergePart(partials + q * stride, head.padded_dim, merged + q * stride);
+      }
     }
   }
-  WriteOutputs(args, kv_head, begin, count, scratch);
+  if (is_shared) return;
+  for (int q = 0; q < count; ++q) WriteOutput(args, kv_head, begin + q, scratch.merged + q * stride);
 }
 
 void Attention(const AttentionArgs& args, int kv_head_begin, int kv_head_end, float* scratch) {
@@ -380,6 +384,19 @@ void Attention(const AttentionArgs& args, int kv_head_begin, int kv_head_end, fl
     for (int64_t begin = 0; begin < num_queries; begin += kSuperQueries) {
       const int64_t rest = num_queries - begin;
       attend(args, kv_head, begin, rest < kSuperQueries ? static_cast<int>(rest) : kSuperQueries, split);
+    }
+  }
+}
+
+void MergeAttention(const AttentionArgs& args, int kv_head_begin, int kv_head_end) {
+  for (int kv_head = kv_head_begin; kv_head < kv_head_end; ++kv_head) {
+    for (int64_t index = 0; index < QueriesPerKvHead(args); ++index) {
+      const int last_part = (args.first_position + PlaceOf(args, kv_head, index).row) / kAttentionPartKeys;
+      float* const merged = PartialAt(args, 0, kv_head, index);
+      for (int part = 1; part <= last_part; ++part) {
+        MergePart(PartialAt(args, part, kv_head, index), PaddedDim(args.kv), merged);
+      }
+      WriteOutput(args, kv_head, index, merged);
     }
   }
 }

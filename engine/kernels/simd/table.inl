@@ -40,5 +40,6 @@ constexpr Kernels kTable = {
     .store_kv = StoreKv,
     .attention = Attention,
     .attention_scratch_floats = AttentionScratchFloats,
+    .merge_attention = MergeAttention,
     .run_products = RunProducts,
 };
