@@ -74,8 +74,8 @@ struct InputRows {
   const void* data = nullptr;
   int64_t stride = 0;  // elements from row to row
 
-  // kInt8 only: x = scale * code. Of each row: its scale, and the sums of its codes that zero points are taken off with -
-  // first that of all, then that of each group of kGroupInputs.
+  // kInt8 only: x = scale * code. Of each row: its scale, and the sums of its codes that zero points are taken off
+  // with: first that of all, then that of each group of kGroupInputs.
   const float* scales = nullptr;
   const int32_t* sums = nullptr;
   int64_t sums_stride = 0;
@@ -121,13 +121,14 @@ struct Kernels {
   // f32, and bf16 with x in f32: a chain of fused multiply-adds that begins with the bias and goes through k in
   // ascending order, the same bits from all tables. bf16 with x in bf16: the order of the instruction set, fp32 sums.
   // int8: y = bias + float(sum of (code - 128) * x code) * (x scale * w scale), the sum in integers; int4: the sums of
-  // groups, as floats, go through a chain of fused multiply-adds with the group scales that begins with zero, before the
-  // same last step. Both have the same bits from all tables.
+  // groups, as floats, go through a chain of fused multiply-adds with the group scales that begins with zero, before
+  // the same last step. Both have the same bits from all tables.
   void (*matmul)(const InputRows& x, int num_rows, const PackedWeights& w, const float* bias, int column_begin,
                  int column_end, float* y, int64_t y_stride);
 
   // Makes one row of kInt8 input: codes [size rounded up to kGroupInputs], the scale max |x| / 127, sums as InputRows
-  // says. Codes are rounded to nearest even. Rows below kSmallestQuantized are zeros; a row with an infinity or NaN has a scale of NaN.
+  // says. Codes are rounded to nearest even. Rows below kSmallestQuantized are zeros; a row with an infinity or NaN has
+  // a scale of NaN.
   void (*quantize)(const float* x, int size, int8_t* codes, float* scale, int32_t* sums);
 
   // Makes one row of kBF16 input, rounded to nearest even.

@@ -1,5 +1,6 @@
 // The table of one instruction set: all bodies, compiled for the flags of the including source (engine/CMakeLists.txt),
-// which names itself by EXPERTD_ISA_NAME and sets EXPERTD_TILES where it has AMX. All of it has internal linkage (see vector.h).
+// which names itself by EXPERTD_ISA_NAME and sets EXPERTD_TILES where it has AMX. All of it has internal linkage (see
+// vector.h).
 #include "engine/kernels/simd/vector.h"
 // After the operations that they are written in.
 #include "engine/kernels/simd/elementwise.inl"

@@ -119,8 +119,8 @@ EXPERTD_INLINE uint64_t SumWords(BitVec words) { return static_cast<uint64_t>(_m
 EXPERTD_INLINE void StoreWords(BitVec words, uint64_t* to) { _mm512_storeu_si512(to, words); }
 
 // sum + the products of four unsigned bytes of `codes` with four signed bytes of `x`, in each lane.
-// In assembly, here and below, because g++ 12 copies the sums of a tile before each of these intrinsics, and runs out of
-// registers.
+// In assembly, here and below, because g++ 12 copies the sums of a tile before each of these intrinsics, and runs out
+// of registers.
 EXPERTD_INLINE BitVec DotBytes(BitVec sum, BitVec codes, BitVec x) {
   __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(codes), "v"(x));
   return sum;
