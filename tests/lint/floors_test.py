@@ -34,8 +34,8 @@ FLOORS = {
     ],
     # The face of the engine: the files directly in engine/.
     "engine": [
-        "engine/runner", "engine/models", "engine/sampling", "engine/scheduler", "engine/request", "engine/text",
-        "engine/checkpoint", "engine/forward", "engine/kernels", "engine/kv", "engine/tensor", "engine/platform",
+        "engine/runner", "engine/models", "engine/layers", "engine/sampling", "engine/scheduler", "engine/request",
+        "engine/text", "engine/checkpoint", "engine/forward", "engine/kernels", "engine/kv", "engine/tensor", "engine/platform",
     ],
     # `logits` and `inspect` look below the face on purpose: they show what the arithmetic wing computes and plans.
     "engine/tools": [
