@@ -89,7 +89,8 @@ class Bench {
         x.insert(x.end(), values.begin(), values.end());
       }
     }
-    attention_->AddTo(x.data(), step, /*layer=*/0, *kv_, residual.data(), context_);
+    const LayerInput input = {.rows = InputRows::Floats(x.data(), kHidden)};  // weights are f32
+    attention_->AddTo(input, step, /*layer=*/0, *kv_, residual.data(), context_);
     return residual;
   }
 
