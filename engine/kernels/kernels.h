@@ -111,7 +111,8 @@ struct Kernels {
   std::string_view isa;  // the name of its Isa
 
   // The form in which products with bf16 weights take x: kF32 where x is multiplied as it is, kBF16 where instructions
-  // multiply pairs of bf16. f32 weights always take kF32, int8 and int4 weights kInt8.
+  // multiply pairs of bf16. f32 weights always take kF32, int8 and int4 weights kInt8. Attention to a bf16 cache rounds
+  // queries and weights alike.
   InputForm bf16_input;
 
   // y[r, c] = bias[c] + sum_k x[r, k] * w[c, k], for rows [0, num_rows) and weight rows (output columns)

@@ -202,32 +202,55 @@ class KvTile {
  public:
   KvTile(void* base, const PagedKvLayer& kv, int64_t block, int head)
       : format_(kv.format),
+        head_dim_(kv.head_dim),
+        block_size_(kv.block_size),
         bytes_(static_cast<std::byte*>(base) +
                (block * kv.num_kv_heads + head) * KvTileBytes(kv.format, kv.head_dim, kv.block_size)),
         scales_(reinterpret_cast<float*>(bytes_ + int64_t{kv.block_size} * PaddedHeadDim(kv.head_dim))) {}
 
-  // Element `index`, without its token's scale.
+  // Element d of a token, without its scale.
+  float Key(int token, int d) const { return Load(KeyIndex(token, d)); }
+  float Value(int token, int d) const { return Load(ValueIndex(token, d)); }
+  float ScaleOf(int token) const { return format_ == KvFormat::kInt8 ? scales_[token] : 1.0f; }
+
+  void StoreKey(const float* head, int token) {
+    Store(head, token, [&](int d) { return KeyIndex(token, d); });
+  }
+  void StoreValue(const float* head, int token) {
+    Store(head, token, [&](int d) { return ValueIndex(token, d); });
+  }
+
+ private:
+  int64_t KeyIndex(int token, int d) const {
+    if (format_ != KvFormat::kBF16) return int64_t{d} * block_size_ + token;
+    return (int64_t{d / 2} * block_size_ + token) * 2 + d % 2;
+  }
+  int64_t ValueIndex(int token, int d) const {
+    const int64_t padded_dim = PaddedHeadDim(head_dim_);
+    if (format_ != KvFormat::kBF16) return token * padded_dim + d;
+    return (token / 2 * padded_dim + d) * 2 + token % 2;
+  }
+
   float Load(int64_t index) const {
     if (format_ == KvFormat::kF32) return reinterpret_cast<const float*>(bytes_)[index];
     if (format_ == KvFormat::kBF16) return ToFloat(reinterpret_cast<const BFloat16*>(bytes_)[index]);
     return reinterpret_cast<const int8_t*>(bytes_)[index];
   }
-  float ScaleOf(int token) const { return format_ == KvFormat::kInt8 ? scales_[token] : 1.0f; }
 
-  // Stores a head of one token at begin, begin + stride, ...
-  void Store(const float* head, int head_dim, int token, int64_t begin, int64_t stride) {
+  template <typename IndexOf>
+  void Store(const float* head, int token, IndexOf index_of) {
     if (format_ != KvFormat::kInt8) {
-      for (int d = 0; d < head_dim; ++d) StoreElement(head[d], begin + d * stride);
+      for (int d = 0; d < head_dim_; ++d) StoreElement(head[d], index_of(d));
+      if (head_dim_ % 2 != 0) StoreElement(0.0f, index_of(head_dim_));
       return;
     }
-    const int num_groups = (head_dim + kGroupInputs - 1) / kGroupInputs;
+    const int num_groups = (head_dim_ + kGroupInputs - 1) / kGroupInputs;
     std::vector<int8_t> codes(static_cast<size_t>(num_groups) * kGroupInputs);
     std::vector<int32_t> sums(static_cast<size_t>(1 + num_groups));
-    Quantize(head, head_dim, codes.data(), &scales_[token], sums.data());
-    for (int d = 0; d < head_dim; ++d) reinterpret_cast<int8_t*>(bytes_)[begin + d * stride] = codes[d];
+    Quantize(head, head_dim_, codes.data(), &scales_[token], sums.data());
+    for (int d = 0; d < (head_dim_ + 1) / 2 * 2; ++d) reinterpret_cast<int8_t*>(bytes_)[index_of(d)] = codes[d];
   }
 
- private:
   void StoreElement(float value, int64_t index) {
     if (format_ == KvFormat::kF32) {
       reinterpret_cast<float*>(bytes_)[index] = value;
@@ -237,6 +260,8 @@ class KvTile {
   }
 
   KvFormat format_;
+  int head_dim_;
+  int block_size_;
   std::byte* bytes_;
   float* scales_;  // int8 only
 };
@@ -244,11 +269,9 @@ class KvTile {
 void StoreKv(const float* key, const float* value, int64_t slot, const PagedKvLayer& kv) {
   const int64_t block = slot / kv.block_size;
   const int token = static_cast<int>(slot % kv.block_size);
-  const int64_t padded_dim = PaddedHeadDim(kv.head_dim);
   for (int head = 0; head < kv.num_kv_heads; ++head) {
-    const int64_t first = int64_t{head} * kv.head_dim;
-    KvTile(kv.key_base, kv, block, head).Store(key + first, kv.head_dim, token, token, kv.block_size);
-    KvTile(kv.value_base, kv, block, head).Store(value + first, kv.head_dim, token, token * padded_dim, 1);
+    KvTile(kv.key_base, kv, block, head).StoreKey(key + head * kv.head_dim, token);
+    KvTile(kv.value_base, kv, block, head).StoreValue(value + head * kv.head_dim, token);
   }
 }
 
@@ -263,7 +286,7 @@ void AttendPart(const AttentionArgs& args, int row, int head, int part, float* s
     const int token = (begin + key) % kv.block_size;
     const KvTile keys(kv.key_base, kv, args.block_table[(begin + key) / kv.block_size], kv_head);
     float dot = 0.0f;
-    for (int d = 0; d < kv.head_dim; ++d) dot = std::fma(query[d], keys.Load(d * kv.block_size + token), dot);
+    for (int d = 0; d < kv.head_dim; ++d) dot = std::fma(query[d], keys.Key(token, d), dot);
     scores[key] = dot * args.scale * keys.ScaleOf(token);
   }
   const float maximum = *std::max_element(scores, scores + num_keys);
@@ -276,7 +299,7 @@ void AttendPart(const AttentionArgs& args, int row, int head, int part, float* s
     const float value_weight = weight * values.ScaleOf(token);
     sum += weight;
     for (int d = 0; d < kv.head_dim; ++d) {
-      partial[d] = std::fma(value_weight, values.Load(token * padded_dim + d), partial[d]);
+      partial[d] = std::fma(value_weight, values.Value(token, d), partial[d]);
     }
   }
   partial[padded_dim] = maximum;

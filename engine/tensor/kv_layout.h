@@ -2,10 +2,12 @@
 //
 // In each layer a block of the pool has, for every K/V head, a tile of K and a tile of V of its `block_size` tokens.
 // With head_dim rounded up to a multiple of kKvDimUnit, so that rows of V are whole vectors:
-//   f32, bf16  K [head_dim][block_size], as the lanes of scores are keys; V [block_size][head_dim]
-//   int8       the same of signed codes, and behind them [block_size] f32 scales: element = scale * code. A token has
-//              one scale for its K and one for its V in each head.
-// Tiles have a multiple of 64 bytes. What lies beyond head_dim means nothing.
+//   f32   K [head_dim][block_size], as the lanes of scores are keys; V [block_size][head_dim]
+//   int8  the same of signed codes, and behind them [block_size] f32 scales: element = scale * code. A token has one
+//         scale for its K and one for its V in each head.
+//   bf16  K [head_dim / 2][block_size][2]; V [block_size / 2][head_dim][2]: the pairs along the sums of scores and of
+//         weighted values that dot-product instructions multiply
+// Tiles have a multiple of 64 bytes. An odd head_dim is followed by one zero; what lies beyond means nothing.
 #pragma once
 
 #include <cstdint>

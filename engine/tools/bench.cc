@@ -52,7 +52,8 @@ struct Bounds {
   ModelConfig model;
   WeightFormat format = WeightFormat::kBF16;
   KvFormat kv_format = KvFormat::kBF16;
-  InputForm form = InputForm::kF32;
+  InputForm form = InputForm::kF32;            // of products
+  InputForm attention_form = InputForm::kF32;  // of q . k and p . v
   Ceilings ceilings;
   int max_step_tokens = 0;
 };
@@ -61,7 +62,7 @@ struct Bounds {
 double LeastSeconds(const Bounds& bounds, const StepCost& cost) {
   const double read = (cost.weight_bytes + cost.kv_bytes) / bounds.ceilings.read_bytes;
   const double computed = cost.matrix_operations / bounds.ceilings.Operations(bounds.form) +
-                          cost.attention_operations / bounds.ceilings.float_operations;
+                          cost.attention_operations / bounds.ceilings.Operations(bounds.attention_form);
   return std::max(read, computed);
 }
 
@@ -186,6 +187,7 @@ absl::StatusOr<Bounds> MeasureBounds(const BenchOptions& options) {
   const CpuFeatures cpu = DetectCpu();
   const Kernels& kernels = SelectKernels(cpu, config.isa_limit);
   bounds.form = InputFormOf(bounds.format, kernels);
+  bounds.attention_form = bounds.kv_format == KvFormat::kBF16 ? kernels.bf16_input : InputForm::kF32;
   ThreadPool pool(config.num_threads > 0 ? config.num_threads : cpu.num_cpus);
   ASSIGN_OR_RETURN(bounds.ceilings, MeasureCeilings(kernels, pool));
   return bounds;

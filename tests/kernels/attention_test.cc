@@ -15,8 +15,12 @@ namespace {
 // rounding per key, which add up like a random walk.
 constexpr float kTolerance = 5e-6f;
 
-using AttentionTest = KernelsTest;
-EXPERTD_FOR_EVERY_ISA(AttentionTest);
+// Where weights are rounded to bf16, each is off by at most 2^-9 of itself, and so is their mean of values below 4.
+constexpr float kRoundedTolerance = 4 * 0x1p-9f;
+
+bool Rounds(const Kernels& kernels, KvFormat format) {
+  return format == KvFormat::kBF16 && kernels.bf16_input == InputForm::kBF16;
+}
 
 struct Shape {
   int num_heads = 4;
@@ -25,6 +29,12 @@ struct Shape {
   int block_size = 16;
   KvFormat format = KvFormat::kF32;
 };
+
+class AttentionTest : public KernelsTest {
+ protected:
+  float Tolerance(const Shape& shape) const { return Rounds(kernels(), shape.format) ? kRoundedTolerance : kTolerance; }
+};
+EXPERTD_FOR_EVERY_ISA(AttentionTest);
 
 // A cache that holds one sequence of `num_tokens` in shuffled blocks, and a query for each token. What no token wrote
 // is NaN, so that any use of it shows.
@@ -47,6 +57,8 @@ class Sequence {
       kernels.store_kv(k.data() + int64_t{token} * kv_width, v.data() + int64_t{token} * kv_width, slot, Layer());
     }
     queries_ = RandomFloats(num_tokens * query_stride(), 13);
+    // Queries that rounding leaves as they are: only that of weights is left to differ.
+    for (float& query : queries_) query = ToFloat(ToBFloat16(query));
   }
 
   // Attention of the rows [begin, end) for some kv heads, as rows of an output for all tokens.
@@ -77,6 +89,10 @@ class Sequence {
     std::vector<float> output;
     Attend(kernels, 0, num_tokens_, 0, shape_.num_kv_heads, &output);
     return output;
+  }
+
+  void SetQuery(int token, const std::vector<float>& query) {
+    std::copy(query.begin(), query.end(), queries_.begin() + token * query_stride());
   }
 
   // Stores `head` as key and value of every kv head.
@@ -162,8 +178,8 @@ TEST_P(AttentionTest, StoresNanAsNan) {
 
   kernels().store_kv(&nan, &huge, 3, layer);
 
-  EXPECT_TRUE(std::isnan(ToFloat(keys[3])));
-  EXPECT_TRUE(std::isinf(ToFloat(values[3 * kKvDimUnit])));
+  EXPECT_TRUE(std::isnan(ToFloat(keys[3 * 2])));
+  EXPECT_TRUE(std::isinf(ToFloat(values[kKvDimUnit * 2 + 1])));
 }
 
 TEST_P(AttentionTest, StoresCodesAndOneScaleForEachTokenAndHead) {
@@ -200,8 +216,25 @@ TEST_P(AttentionTest, IsNearTheReference) {
 
     const std::vector<float> actual = sequence.AttendAll(kernels());
 
-    for (size_t i = 0; i < actual.size(); ++i) ASSERT_NEAR(actual[i], expected[i], kTolerance) << i << Describe(shape);
+    for (size_t i = 0; i < actual.size(); ++i) {
+      ASSERT_NEAR(actual[i], expected[i], Tolerance(shape)) << i << Describe(shape);
+    }
   }
+}
+
+TEST_P(AttentionTest, RoundsQueriesToPairsOfBf16) {
+  // Of 1 + 2^-8 + 2^-12 bf16 keeps 1 + 2^-7: the score 256 * (q - 1) of key 0 tells. Key 1 scores 0.
+  Sequence sequence(kernels(), {1, 1, 2, 16, KvFormat::kBF16}, 2);
+  sequence.StoreKey(kernels(), 0, {256.0f, -256.0f});
+  sequence.StoreKey(kernels(), 1, {0.0f, 0.0f});
+  sequence.SetQuery(1, {1.0f + 0x1p-8f + 0x1p-12f, 1.0f});
+  const float score = 256.0f * (Rounds(kernels(), KvFormat::kBF16) ? 0x1p-7f : 0x1p-8f + 0x1p-12f) / std::sqrt(2.0f);
+
+  const std::vector<float> output = sequence.AttendAll(kernels());
+
+  // Values are those of the keys.
+  const float weight = std::exp(score) / (std::exp(score) + 1.0f);
+  EXPECT_NEAR(output[sequence.output_stride()], 256.0f * weight, 256.0f * 0x1p-8f * (1.0f - weight));
 }
 
 TEST_P(AttentionTest, IsNearTheReferenceForEverySizeOfGroup) {
@@ -214,7 +247,7 @@ TEST_P(AttentionTest, IsNearTheReferenceForEverySizeOfGroup) {
       const std::vector<float> actual = sequence.AttendAll(kernels());
 
       for (size_t i = 0; i < actual.size(); ++i) {
-        ASSERT_NEAR(actual[i], expected[i], kTolerance) << i << Describe(shape);
+        ASSERT_NEAR(actual[i], expected[i], Tolerance(shape)) << i << Describe(shape);
       }
     }
   }
@@ -232,7 +265,9 @@ TEST_P(AttentionTest, IsNearTheReferenceAcrossParts) {
 
       sequence.Attend(kernels(), begin, end, 0, shape.num_kv_heads, &actual);
 
-      for (size_t i = 0; i < actual.size(); ++i) ASSERT_NEAR(actual[i], expected[i], kTolerance) << begin << " " << i;
+      for (size_t i = 0; i < actual.size(); ++i) {
+        ASSERT_NEAR(actual[i], expected[i], Tolerance(shape)) << begin << " " << i;
+      }
     }
   }
 }

@@ -192,16 +192,20 @@ void BM_Attention(benchmark::State& state, Isa isa, KvFormat format) {
 }
 
 void AttentionShapes(benchmark::internal::Benchmark* benchmark) {
-  for (auto [heads, kv_heads, head_dim] : {std::tuple(32, 4, 128), std::tuple(32, 32, 80), std::tuple(6, 2, 32)}) {
+  for (auto [heads, kv_heads, head_dim] : {std::tuple(32, 4, 128), std::tuple(32, 8, 128), std::tuple(32, 8, 80),
+                                           std::tuple(32, 32, 80), std::tuple(6, 2, 32)}) {
     benchmark->Args({1, 100, heads, kv_heads, head_dim});
     benchmark->Args({1, 2000, heads, kv_heads, head_dim});
+    benchmark->Args({1, 16000, heads, kv_heads, head_dim});
     benchmark->Args({128, 0, heads, kv_heads, head_dim});
+    benchmark->Args({512, 0, heads, kv_heads, head_dim});
     benchmark->Args({512, 1536, heads, kv_heads, head_dim});
   }
 }
 
 BENCHMARK_CAPTURE(BM_Attention, Avx512F32, Isa::kAvx512, KvFormat::kF32)->Apply(AttentionShapes);
 BENCHMARK_CAPTURE(BM_Attention, Avx512Bf16, Isa::kAvx512, KvFormat::kBF16)->Apply(AttentionShapes);
+BENCHMARK_CAPTURE(BM_Attention, BestBf16, Isa::kAmx, KvFormat::kBF16)->Apply(AttentionShapes);
 BENCHMARK_CAPTURE(BM_Attention, Avx512Int8, Isa::kAvx512, KvFormat::kInt8)->Apply(AttentionShapes);
 BENCHMARK_CAPTURE(BM_Attention, Avx2Bf16, Isa::kAvx2, KvFormat::kBF16)->Apply(AttentionShapes);
 

@@ -4,9 +4,10 @@
 // that each load of K or V serves several. Keys go in parts of kAttentionPartKeys. In a part, for each query by itself:
 // scores (a chain over head_dim, lanes are keys), their maximum, exponentials and sum, then the weighted values (a
 // chain over keys, lanes are head_dim). The scales of an int8 cache multiply whole scores, and the exponentials once
-// they are summed, so that chains are of codes. Parts are merged in ascending order by the usual rescaling to a common
-// maximum (Milakov and Gimelshein 2018; Dao et al. 2022). Keys that a query may not see never enter its chains, so the
-// shape of a tile has no influence on any bit.
+// they are summed, so that chains are of codes. A bf16 cache is gone through by pairs of dims and of keys: where there
+// are instructions that multiply pairs, queries and exponentials are rounded to bf16 for them. Parts are merged in
+// ascending order by the usual rescaling to a common maximum (Milakov and Gimelshein 2018; Dao et al. 2022). Keys that
+// a query may not see never enter its chains, so the shape of a tile has no influence on any bit.
 //
 // Loops from the outside: supertiles of kSuperQueries queries, parts, tiles. So a part of K and V comes from memory
 // once for a supertile and from the second-level cache for its other tiles. Where the parts are shared among calls, the
@@ -18,6 +19,7 @@ constexpr int kTileQueries = 8;
 constexpr int kTileQueries = 6;
 #endif
 constexpr int kSuperQueries = 8 * kTileQueries;
+constexpr int kMaxHeadDim = 4096;  // as KvCache::Create allows
 constexpr int kScoreStride = kAttentionPartKeys + kLanes;  // not a power of two: rows fall into different cache sets
 
 // Vectors of keys in a tile of scores (they divide a part): more for few queries, whose chains would otherwise wait for
@@ -26,8 +28,8 @@ constexpr int ScoreVecs(int num_queries) { return num_queries <= kTileQueries / 
 
 // Scratch, all in floats. A partial result is laid out as AttentionPartialFloats says.
 struct AttentionScratch {
-  float* queries;  // tile by tile [head_dim][kTileQueries]
-  float* scores;   // [kTileQueries][kScoreStride]
+  float* queries;  // tile by tile [words][kTileQueries], at most head_dim words and one
+  float* scores;   // [kTileQueries][kScoreStride]: scores, then weights as words
   float* part;     // [kTileQueries] partial results of a part
   float* merged;   // [kSuperQueries] partial results of the parts so far
 };
@@ -48,18 +50,22 @@ int SuperQueries(const AttentionArgs& args) {
 int64_t AttentionScratchFloats(const AttentionArgs& args) {
   const int64_t queries = SuperQueries(args);
   const int64_t partial = PartialStride(PaddedDim(args.kv));
-  return queries * (args.kv.head_dim + partial) + kTileQueries * (kScoreStride + partial);
+  return queries * (args.kv.head_dim + 1 + partial) + kTileQueries * (kScoreStride + partial);
 }
 
 AttentionScratch SplitScratch(const AttentionArgs& args, float* scratch) {
   const int64_t queries = SuperQueries(args);
   AttentionScratch split;
   split.queries = scratch;
-  split.scores = split.queries + queries * args.kv.head_dim;
+  split.scores = split.queries + queries * (args.kv.head_dim + 1);
   split.part = split.scores + kTileQueries * kScoreStride;
   split.merged = split.part + kTileQueries * PartialStride(PaddedDim(args.kv));
   return split;
 }
+
+// Elements that lie together along a chain.
+template <typename Element>
+constexpr int kStep = sizeof(Element) == sizeof(BFloat16) ? 2 : 1;
 
 // The scales that follow a tile's codes, one a token.
 template <typename Element>
@@ -84,13 +90,15 @@ struct PagedHead {
   EXPERTD_INLINE const std::byte* TileAt(const std::byte* tiles, int position) const {
     return tiles + block_table[position / block_size] * block_bytes;
   }
-  // Element 0 of the key.
+  // The first step of the key.
   EXPERTD_INLINE const Element* KeyAt(int position) const {
-    return reinterpret_cast<const Element*>(TileAt(keys, position)) + position % block_size;
+    return reinterpret_cast<const Element*>(TileAt(keys, position)) + position % block_size * kStep<Element>;
   }
+  // The step of values that begins at `position`, a multiple of kStep.
   EXPERTD_INLINE const Element* ValueAt(int position) const {
     return reinterpret_cast<const Element*>(TileAt(values, position)) + int64_t{position % block_size} * padded_dim;
   }
+  int num_key_steps() const { return (head_dim + kStep<Element> - 1) / kStep<Element>; }
 };
 
 template <typename Element>
@@ -119,38 +127,99 @@ void MultiplyByScales(const PagedHead<Element>& head, const std::byte* tiles, in
   }
 }
 
-// Scores of kQueries queries and kVecs vectors of keys, which begin at keys[v]; rows of keys (one per element of the
-// head) are `key_stride` apart. `queries` is [head_dim][kTileQueries]. Fetches `next` on the way, laid out alike.
+template <typename Element>
+EXPERTD_INLINE Vec LoadOf(const Element* from) {
+  return Load(from);
+}
+
+// One step of a chain. A vector of the cache is multiplied with one word of a query, or with two that lie `next` apart.
+//
+// Single elements.
+template <typename Element>
+struct ChainStep {
+  static constexpr int kWords = 1;
+  Vec value;
+
+  static EXPERTD_INLINE ChainStep Load(const Element* from) { return {LoadOf(from)}; }
+  static EXPERTD_INLINE Vec Add(Vec sum, const ChainStep& step, const float* word, int) {
+    return MulAdd(Broadcast(*word), step.value, sum);
+  }
+};
+
+#if defined(__AVX512BF16__)
+// Pairs by one instruction, with a word that is a pair itself.
+template <>
+struct ChainStep<BFloat16> {
+  static constexpr int kWords = 1;
+  BitVec pairs;
+
+  static EXPERTD_INLINE ChainStep Load(const BFloat16* from) { return {LoadBits(from)}; }
+  static EXPERTD_INLINE ChainStep LoadEven(const BFloat16* from) {
+    return {And(LoadBits(from), BroadcastInt(0xffff))};
+  }
+  static EXPERTD_INLINE Vec Add(Vec sum, const ChainStep& step, const float* word, int) {
+    int32_t pair;
+    __builtin_memcpy(&pair, word, 4);
+    return DotPairs(sum, step.pairs, BroadcastInt(pair));
+  }
+};
+#else
+// Pairs one after the other.
+template <>
+struct ChainStep<BFloat16> {
+  static constexpr int kWords = 2;
+  Vec even, odd;
+
+  static EXPERTD_INLINE ChainStep Load(const BFloat16* from) {
+    const BitVec pairs = LoadBits(from);
+    return {EvenOfPairs(pairs), OddOfPairs(pairs)};
+  }
+  static EXPERTD_INLINE ChainStep LoadEven(const BFloat16* from) { return {EvenOfPairs(LoadBits(from)), Zero()}; }
+  static EXPERTD_INLINE Vec Add(Vec sum, const ChainStep& step, const float* word, int next) {
+    return MulAdd(Broadcast(word[next]), step.odd, MulAdd(Broadcast(*word), step.even, sum));
+  }
+};
+#endif
+
+// Words of a query, or of a row of weights, for `size` elements of a chain.
+template <typename Element>
+constexpr int NumWords(int size) {
+  return (size + kStep<Element> - 1) / kStep<Element> * ChainStep<Element>::kWords;
+}
+
+// Scores of kQueries queries and kVecs vectors of keys, which begin at keys[v]. `queries` is [words][kTileQueries].
+// Fetches `next` on the way, laid out alike.
 template <typename Element, int kQueries, int kVecs>
-void ScoreTile(const float* queries, const Element* const* keys, const Element* const* next, int key_stride,
-               int head_dim, float* scores) {
+void ScoreTile(const PagedHead<Element>& head, const float* queries, const Element* const* keys,
+               const Element* const* next, float* scores) {
+  using Step = ChainStep<Element>;
+  const int step_stride = head.block_size * kStep<Element>;
   Vec sum[kQueries][kVecs];
-  const Element *key_row[kVecs], *next_row[kVecs];
+  const Element *key_step[kVecs], *next_step[kVecs];
 #pragma GCC unroll 16
   for (int v = 0; v < kVecs; ++v) {
-    key_row[v] = keys[v];
-    next_row[v] = next[v];
+    key_step[v] = keys[v];
+    next_step[v] = next[v];
 #pragma GCC unroll 16
     for (int q = 0; q < kQueries; ++q) sum[q][v] = Zero();
   }
-  for (int d = 0; d < head_dim; ++d) {
-    Vec key[kVecs];
+  for (int i = head.num_key_steps(); i > 0; --i) {
+    Step step[kVecs];
 #pragma GCC unroll 16
     for (int v = 0; v < kVecs; ++v) {
-      key[v] = Load(key_row[v]);
-      key_row[v] += key_stride;
+      step[v] = Step::Load(key_step[v]);
+      key_step[v] += step_stride;
       if constexpr (kVecs > 2) {  // with more queries there is time to wait
-        __builtin_prefetch(next_row[v]);
-        next_row[v] += key_stride;
+        __builtin_prefetch(next_step[v]);
+        next_step[v] += step_stride;
       }
     }
 #pragma GCC unroll 16
     for (int q = 0; q < kQueries; ++q) {
-      const Vec value = Broadcast(queries[q]);
 #pragma GCC unroll 16
-      for (int v = 0; v < kVecs; ++v) sum[q][v] = MulAdd(value, key[v], sum[q][v]);
+      for (int v = 0; v < kVecs; ++v) sum[q][v] = Step::Add(sum[q][v], step[v], queries + q, kTileQueries);
     }
-    queries += kTileQueries;
+    queries += Step::kWords * kTileQueries;
   }
 #pragma GCC unroll 16
   for (int q = 0; q < kQueries; ++q) {
@@ -173,17 +242,17 @@ void ScorePart(const PagedHead<Element>& head, const float* queries, int part_be
   find(part_begin, keys);
   for (int position = part_begin; position < part_end; position += kVecs * kLanes) {
     find(position + kVecs * kLanes, next);
-    ScoreTile<Element, kQueries, kVecs>(queries, keys, next, head.block_size, head.head_dim,
-                                        scores + position - part_begin);
+    ScoreTile<Element, kQueries, kVecs>(head, queries, keys, next, scores + position - part_begin);
     for (int v = 0; v < kVecs; ++v) keys[v] = next[v];
   }
 }
 
-// part[q][dims] += sum of scores[q][key] * V[key][dims] over the part's keys [key_begin, key_end), for kVecs vectors of
-// dims from `dim` on; `part` are partial results.
+// part[q][dims] += sum of weights[q][key] * V[key][dims] over the part's keys [key_begin, key_end), for kVecs vectors
+// of dims from `dim` on; key_begin is a multiple of kStep. `part` are partial results; `weights` are words.
 template <typename Element, int kQueries, int kVecs>
-void WeighTile(const PagedHead<Element>& head, const float* scores, int part_begin, int key_begin, int key_end, int dim,
-               float* part) {
+void WeighTile(const PagedHead<Element>& head, const float* weights, int part_begin, int key_begin, int key_end,
+               int dim, float* part) {
+  using Step = ChainStep<Element>;
   const int stride = PartialStride(head.padded_dim);
   Vec sum[kQueries][kVecs];
 #pragma GCC unroll 16
@@ -191,21 +260,34 @@ void WeighTile(const PagedHead<Element>& head, const float* scores, int part_beg
 #pragma GCC unroll 16
     for (int v = 0; v < kVecs; ++v) sum[q][v] = Load(part + q * stride + dim + v * kLanes);
   }
-  for (int key = key_begin; key < key_end;) {
+  const auto advance = [&](int key, const Step* step) EXPERTD_INLINE_LAMBDA {
+    const float* const word = weights + NumWords<Element>(key);
+#pragma GCC unroll 16
+    for (int q = 0; q < kQueries; ++q) {
+#pragma GCC unroll 16
+      for (int v = 0; v < kVecs; ++v) sum[q][v] = Step::Add(sum[q][v], step[v], word + q * kScoreStride, 1);
+    }
+  };
+  const int whole_end = key_end / kStep<Element> * kStep<Element>;
+  for (int key = key_begin; key < whole_end;) {
     const int position = part_begin + key;
-    const int run_end = Smaller(key_end, key + head.block_size - position % head.block_size);
-    const Element* values = head.ValueAt(position) + dim;
-    for (; key < run_end; ++key) {
-      Vec value[kVecs];
+    const int run_end = Smaller(whole_end, key + head.block_size - position % head.block_size);
+    const Element* values = head.ValueAt(position) + dim * kStep<Element>;
+    for (; key < run_end; key += kStep<Element>) {
+      Step step[kVecs];
 #pragma GCC unroll 16
-      for (int v = 0; v < kVecs; ++v) value[v] = Load(values + v * kLanes);
+      for (int v = 0; v < kVecs; ++v) step[v] = Step::Load(values + v * kLanes * kStep<Element>);
+      advance(key, step);
+      values += head.padded_dim * kStep<Element>;
+    }
+  }
+  if constexpr (kStep<Element> > 1) {
+    if (whole_end < key_end) {  // the value after the last may be anything
+      const Element* const values = head.ValueAt(part_begin + whole_end) + dim * kStep<Element>;
+      Step step[kVecs];
 #pragma GCC unroll 16
-      for (int q = 0; q < kQueries; ++q) {
-        const Vec weight = Broadcast(scores[q * kScoreStride + key]);
-#pragma GCC unroll 16
-        for (int v = 0; v < kVecs; ++v) sum[q][v] = MulAdd(weight, value[v], sum[q][v]);
-      }
-      values += head.padded_dim;
+      for (int v = 0; v < kVecs; ++v) step[v] = Step::LoadEven(values + v * kLanes * kStep<Element>);
+      advance(whole_end, step);
     }
   }
 #pragma GCC unroll 16
@@ -215,25 +297,31 @@ void WeighTile(const PagedHead<Element>& head, const float* scores, int part_beg
   }
 }
 
-// The vectors of dims that a tile takes at most: sums for 8 chains or more, and registers left for values and weights.
-constexpr int WeighVecs(int num_queries) { return num_queries == 1 ? 8 : num_queries <= kTileQueries / 2 ? 4 : 2; }
+// The vectors of dims that a tile takes at most: sums for 8 chains or more, and registers left for values and weights,
+// of which pairs that are multiplied as they are take the fewest.
+template <typename Element>
+constexpr int WeighVecs(int num_queries) {
+  if (num_queries == 1) return 8;
+  if (num_queries <= kTileQueries / 2) return 4;
+  return kStep<Element> == 2 && ChainStep<Element>::kWords == 1 ? 3 : 2;
+}
 
 // The same for all dims, from the widest tiles to the narrowest.
 template <typename Element, int kQueries, int kVecs>
-void WeighDims(const PagedHead<Element>& head, const float* scores, int part_begin, int key_begin, int key_end, int dim,
-               float* part) {
+void WeighDims(const PagedHead<Element>& head, const float* weights, int part_begin, int key_begin, int key_end,
+               int dim, float* part) {
   for (; dim + kVecs * kLanes <= head.padded_dim; dim += kVecs * kLanes) {
-    WeighTile<Element, kQueries, kVecs>(head, scores, part_begin, key_begin, key_end, dim, part);
+    WeighTile<Element, kQueries, kVecs>(head, weights, part_begin, key_begin, key_end, dim, part);
   }
   if constexpr (kVecs > 1) {
-    WeighDims<Element, kQueries, kVecs - 1>(head, scores, part_begin, key_begin, key_end, dim, part);
+    WeighDims<Element, kQueries, kVecs - 1>(head, weights, part_begin, key_begin, key_end, dim, part);
   }
 }
 
 template <typename Element, int kQueries>
-void WeighPart(const PagedHead<Element>& head, const float* scores, int part_begin, int key_begin, int key_end,
+void WeighPart(const PagedHead<Element>& head, const float* weights, int part_begin, int key_begin, int key_end,
                float* part) {
-  WeighDims<Element, kQueries, WeighVecs(kQueries)>(head, scores, part_begin, key_begin, key_end, 0, part);
+  WeighDims<Element, kQueries, WeighVecs<Element>(kQueries)>(head, weights, part_begin, key_begin, key_end, 0, part);
 }
 
 template <typename Element>
@@ -274,6 +362,17 @@ void MergePart(const float* part, int padded_dim, float* merged) {
   merged[padded_dim + 1] = merged[padded_dim + 1] * factors[0] + part[padded_dim + 1] * factors[1];
 }
 
+// The weights of a query, in place: exponentials, less the maximum, and the words that values are multiplied with.
+// Returns the sum of the exponentials.
+template <typename Element>
+float MakeWeights(const PagedHead<Element>& head, int part_begin, float maximum, int size, float* row) {
+  const float sum = ExpAndSum(maximum, size, row);
+  if constexpr (kHasScales<Element>) MultiplyByScales(head, head.values, part_begin, size, row);
+  if constexpr (kStep<Element> > 1) row[size] = 0.0f;  // may make a pair with the last
+  if constexpr (NumWords<Element>(2) == 1) RoundToBf16(row, size, reinterpret_cast<BFloat16*>(row));
+  return sum;
+}
+
 // Queries of a tile against one part: the partial result of query q goes to `partials`, q strides on. `visible[q]` is
 // the number of keys of the part that query q sees: ascending, at most kAttentionPartKeys, the last greater than 0; a
 // query that sees none has no result.
@@ -288,12 +387,12 @@ void AttendPart(const PagedHead<Element>& head, int part_begin, const int* visib
     ScaleInPlace(scale, visible[q], row);
     if constexpr (kHasScales<Element>) MultiplyByScales(head, head.keys, part_begin, visible[q], row);
     partial[padded_dim] = Maximum(row, visible[q]);
-    partial[padded_dim + 1] = ExpAndSum(partial[padded_dim], visible[q], row);
-    if constexpr (kHasScales<Element>) MultiplyByScales(head, head.values, part_begin, visible[q], row);
+    partial[padded_dim + 1] = MakeWeights(head, part_begin, partial[padded_dim], visible[q], row);
     for (int d = 0; d < padded_dim; d += kLanes) Store(Zero(), partial + d);
   }
   // First the keys that all see, together, then those that only later queries see, one query at a time.
-  const int common = visible[0];
+  const bool are_equal = visible[0] == visible[count - 1];
+  const int common = are_equal ? visible[0] : visible[0] / kStep<Element> * kStep<Element>;
   if (common > 0) kWeigh<Element>[count - 1](head, scores, part_begin, 0, common, partials);
   for (int q = 0; q < count; ++q) {
     if (visible[q] == common) continue;
@@ -314,13 +413,22 @@ QueryPlace PlaceOf(const AttentionArgs& args, int kv_head, int64_t index) {
   return {.row = static_cast<int>(index / group), .head_begin = head * args.kv.head_dim};
 }
 
-// Copies the queries of a supertile to scratch, tile by tile, transposed.
+// Copies the queries of a supertile to scratch as words, tile by tile, transposed.
+template <typename Element>
 void CopyQueries(const AttentionArgs& args, int kv_head, int64_t begin, int count, float* to) {
-  const int head_dim = args.kv.head_dim;
+  const int head_dim = args.kv.head_dim, num_words = NumWords<Element>(head_dim);
   for (int q = 0; q < count; ++q) {
     const float* from = args.queries + PlaceOf(args, kv_head, begin + q).Element(args.query_stride);
-    float* column = to + q / kTileQueries * kTileQueries * head_dim + q % kTileQueries;
-    for (int d = 0; d < head_dim; ++d) column[d * kTileQueries] = from[d];
+    float* column = to + q / kTileQueries * kTileQueries * num_words + q % kTileQueries;
+    BFloat16 rounded[kMaxHeadDim];
+    if constexpr (NumWords<Element>(2) == 1) RoundToBf16(from, head_dim, rounded);
+    for (int i = 0; i < num_words; ++i) {
+      if constexpr (NumWords<Element>(2) == 1) {
+        __builtin_memcpy(column + i * kTileQueries, rounded + 2 * i, sizeof(float));
+      } else {
+        column[i * kTileQueries] = i < head_dim ? from[i] : 0.0f;
+      }
+    }
   }
 }
 
@@ -346,7 +454,7 @@ void AttendSupertile(const AttentionArgs& args, int kv_head, int64_t begin, int 
   const PagedHead<Element> head = HeadOf<Element>(args, kv_head);
   const int stride = PartialStride(head.padded_dim);
   const bool is_shared = args.partials != nullptr;
-  CopyQueries(args, kv_head, begin, count, scratch.queries);
+  CopyQueries<Element>(args, kv_head, begin, count, scratch.queries);
   const int last_part = (args.first_position + PlaceOf(args, kv_head, begin + count - 1).row) / kAttentionPartKeys;
   const int part_end = is_shared ? Smaller(args.part_end, last_part + 1) : last_part + 1;
   for (int part = is_shared ? args.part_begin : 0; part < part_end; ++part) {
@@ -363,7 +471,7 @@ void AttendSupertile(const AttentionArgs& args, int kv_head, int64_t begin, int 
                               : part == 0 ? merged
                                           : scratch.part;
       AttendPart(head, part * kAttentionPartKeys, visible, tile_count, args.scale,
-                 scratch.queries + int64_t{tile} * head.head_dim, scratch.scores, partials);
+                 scratch.queries + tile * NumWords<Element>(head.head_dim), scratch.scores, partials);
       if (is_shared || part == 0) continue;
       for (int q = 0; q < tile_count; ++q) {
         if (visible[q] > 0) MergePart(partials + q * stride, head.padded_dim, merged + q * stride);

@@ -1,13 +1,14 @@
 // Storing a token's K and V in the paged cache, in each format.
 
-constexpr int kMaxHeadDim = 4096;  // as KvCache::Create allows
-
 // Where a token's elements lie in the tile of one kv head.
 struct KvSlot {
   std::byte* tile;
-  int64_t first;   // element 0
-  int64_t stride;  // from element to element
-  float* scale;    // int8 only
+  int64_t first;        // element 0
+  int64_t stride;       // from an even element to the odd one after it
+  int64_t pair_stride;  // from pair to pair
+  float* scale;         // int8 only
+
+  EXPERTD_INLINE int64_t At(int d) const { return first + d / 2 * pair_stride + d % 2 * stride; }
 };
 
 EXPERTD_INLINE void StoreElement(float value, float* to) { *to = value; }
@@ -20,8 +21,9 @@ EXPERTD_INLINE void StoreElement(float value, BFloat16* to) {  // as ToBFloat16
 
 template <typename Element>
 void StoreHead(const float* head, int head_dim, const KvSlot& slot) {
-  Element* const to = reinterpret_cast<Element*>(slot.tile) + slot.first;
-  for (int d = 0; d < head_dim; ++d) StoreElement(head[d], to + d * slot.stride);
+  auto* const to = reinterpret_cast<Element*>(slot.tile);
+  for (int d = 0; d < head_dim; ++d) StoreElement(head[d], to + slot.At(d));
+  if (head_dim % 2 != 0) to[slot.At(head_dim)] = Element{};
 }
 
 template <>
@@ -29,8 +31,8 @@ void StoreHead<int8_t>(const float* head, int head_dim, const KvSlot& slot) {
   int8_t codes[kMaxHeadDim];
   int32_t sums[1 + kMaxHeadDim / kGroupInputs];
   Quantize(head, head_dim, codes, slot.scale, sums);
-  auto* const to = reinterpret_cast<int8_t*>(slot.tile) + slot.first;
-  for (int d = 0; d < head_dim; ++d) to[d * slot.stride] = codes[d];
+  auto* const to = reinterpret_cast<int8_t*>(slot.tile);
+  for (int d = 0; d < RoundUp(head_dim, 2); ++d) to[slot.At(d)] = codes[d];
 }
 
 template <typename Element>
@@ -47,8 +49,18 @@ void StoreHeads(const float* key, const float* value, int64_t slot, const PagedK
     const auto scale_in = [&](std::byte* of) {
       return reinterpret_cast<float*>(of + tile_elements * sizeof(Element)) + offset;
     };
-    StoreHead<Element>(key + head * kv.head_dim, kv.head_dim, {keys, offset, kv.block_size, scale_in(keys)});
-    StoreHead<Element>(value + head * kv.head_dim, kv.head_dim, {values, offset * padded_dim, 1, scale_in(values)});
+    const KvSlot key_slot = {.tile = keys,
+                             .first = offset * kStep<Element>,
+                             .stride = kStep<Element> == 2 ? 1 : kv.block_size,
+                             .pair_stride = 2 * kv.block_size,
+                             .scale = scale_in(keys)};
+    const KvSlot value_slot = {.tile = values,
+                               .first = offset / kStep<Element> * padded_dim * kStep<Element> + offset % kStep<Element>,
+                               .stride = kStep<Element>,
+                               .pair_stride = 2 * kStep<Element>,
+                               .scale = scale_in(values)};
+    StoreHead<Element>(key + head * kv.head_dim, kv.head_dim, key_slot);
+    StoreHead<Element>(value + head * kv.head_dim, kv.head_dim, value_slot);
   }
 }
 

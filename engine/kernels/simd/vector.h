@@ -74,12 +74,6 @@ EXPERTD_INLINE Vec EvenOfPairs(BitVec pairs) { return _mm512_castsi512_ps(_mm512
 EXPERTD_INLINE Vec OddOfPairs(BitVec pairs) {
   return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
 }
-EXPERTD_INLINE Vec WidenBf16(__m256i bits) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
-}
-EXPERTD_INLINE Vec Load(const BFloat16* from) {
-  return WidenBf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
-}
 
 // Half precision.
 EXPERTD_INLINE Vec LoadHalf(const uint16_t* from) {
@@ -211,12 +205,6 @@ EXPERTD_INLINE BitVec LoadBits(const void* from) { return _mm256_loadu_si256(sta
 EXPERTD_INLINE Vec EvenOfPairs(BitVec pairs) { return _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16)); }
 EXPERTD_INLINE Vec OddOfPairs(BitVec pairs) {
   return _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
-}
-EXPERTD_INLINE Vec WidenBf16(__m128i bits) {
-  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
-}
-EXPERTD_INLINE Vec Load(const BFloat16* from) {
-  return WidenBf16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
 }
 
 // Half precision.
