@@ -19,6 +19,8 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr double kNoMassExponent = -28.5;
 // Up to this many candidates are sorted; more are first put into buckets by their logit.
 constexpr size_t kMaxSorted = 256;
+// Up to this many, one by one; when they are a large part of the row, it is faster to go through whole blocks.
+constexpr size_t kMaxGathered = 4096;
 constexpr int kNumBuckets = 2048;
 
 void SortCandidates(std::vector<Candidate>& candidates) {
@@ -80,11 +82,16 @@ int BucketOf(float logit, const Selection& selection) {
   return logit >= selection.threshold ? bucket : kNumBuckets;
 }
 
-// Adds up the mass of the logits >= threshold by bucket: masses and buckets by vectors, the sums one by one.
-uint64_t FillBuckets(std::span<const float> logits, Selection& selection, SamplerScratch& scratch) {
-  const double range = -double{selection.scale.Exponent(selection.threshold)};
-  selection.buckets_per_exponent = static_cast<float>(kNumBuckets / std::clamp(range, 1e-6, -kNoMassExponent));
-  scratch.masses.assign(kNumBuckets + 1, 0);
+// Adds up the mass of scratch.candidates by bucket.
+void FillBucketsFromCandidates(const Selection& selection, SamplerScratch& scratch) {
+  ForEachMass(*scratch.kernels, scratch.candidates, selection.scale, [&](const Candidate& candidate, uint64_t mass) {
+    scratch.masses[BucketOf(candidate.logit, selection)] += mass;
+    return false;
+  });
+}
+
+// The same for all logits >= threshold: masses and buckets by vectors, the sums one by one.
+void FillBucketsFromRow(std::span<const float> logits, const Selection& selection, SamplerScratch& scratch) {
   for (size_t b = 0; b < scratch.block_max.size(); ++b) {
     if (!(scratch.block_max[b] >= selection.threshold)) continue;
     const std::span<const float> rest = logits.subspan(b * kLogitsBlock);
@@ -95,16 +102,23 @@ uint64_t FillBuckets(std::span<const float> logits, Selection& selection, Sample
     for (size_t i = 0; i < block.size(); ++i) buckets[i] = BucketOf(block[i], selection);
     for (size_t i = 0; i < block.size(); ++i) scratch.masses[buckets[i]] += masses[i];
   }
-  return std::accumulate(scratch.masses.begin(), scratch.masses.end() - 1, uint64_t{0});
 }
 
 // Readies FindPoint for the tokens from selection.threshold on, by sorting them or by adding up their mass by bucket.
 // Returns their mass.
 uint64_t IndexCandidates(std::span<const float> logits, Selection& selection, SamplerScratch& scratch) {
-  GatherCandidates(logits, selection.threshold, kInfinity, kMaxSorted + 1, scratch);
+  GatherCandidates(logits, selection.threshold, kInfinity, kMaxGathered + 1, scratch);
   if (scratch.candidates.size() > kMaxSorted) {
     selection.index = DrawIndex::kBuckets;
-    return FillBuckets(logits, selection, scratch);
+    const double range = -double{selection.scale.Exponent(selection.threshold)};
+    selection.buckets_per_exponent = static_cast<float>(kNumBuckets / std::clamp(range, 1e-6, -kNoMassExponent));
+    scratch.masses.assign(kNumBuckets + 1, 0);
+    if (scratch.candidates.size() > kMaxGathered) {
+      FillBucketsFromRow(logits, selection, scratch);
+    } else {
+      FillBucketsFromCandidates(selection, scratch);
+    }
+    return std::accumulate(scratch.masses.begin(), scratch.masses.end() - 1, uint64_t{0});
   }
   selection.index = DrawIndex::kSorted;
   SortCandidates(scratch.candidates);
