@@ -33,9 +33,8 @@ cmake --build --preset release --target expertd
 expertd=build/release/bin/expertd
 "$expertd" serve "$model" --grpc-listen "127.0.0.1:$grpc_port" --metrics-listen "127.0.0.1:$metrics_port" "$@" &
 server=$!
-# Ctrl-C reaches the server too, which drains (a second one ends it at once); TERM is passed on. Wait for its end.
-trap 'wait $server || true; exit 0' INT
-trap 'kill -TERM $server 2>/dev/null || true; wait $server || true; exit 0' TERM
+# A signal becomes the server's, which drains; Ctrl-C reaches it by itself too, and a second one ends it at once.
+trap 'kill -TERM $server 2>/dev/null || true; wait $server || true; exit 0' INT TERM
 
 # The server's own word that it is ready, or its end.
 until curl -fs "http://127.0.0.1:$metrics_port/metrics" 2>/dev/null | grep -q '^expertd_ready.* 1$'; do
