@@ -217,7 +217,7 @@ absl::StatusOr<LoadedModel> LoadModelFolder(const EngineConfig& asked) {
   const auto interleaving = SpreadPages(nodes);  // before the pool, whose threads load the weights
   // Not pinned: beside a server's own threads, with 16 streams on two CPUs, pinned workers were no faster, and slower
   // whenever another process took their CPU.
-  loaded.pool = std::make_unique<ThreadPool>(config.num_threads > 0 ? config.num_threads : cpu.num_cpus);
+  loaded.pool = std::make_unique<ThreadPool>(NumPoolThreads(config.num_threads, cpu.num_cpus));
 
   ASSIGN_OR_RETURN(const ModelConfig model_config, ReadModelConfig(config.model_path));
   ASSIGN_OR_RETURN(loaded.generation_defaults, ReadGenerationConfig(config.model_path));

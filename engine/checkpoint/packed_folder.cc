@@ -112,12 +112,7 @@ class PackedReader : public WeightReader {
     const WeightFormat wanted = spec.format.value_or(format());
     ASSIGN_OR_RETURN(SharedBytes bytes,
                      Find("matrix", spec.name, WeightFormatName(wanted), spec.num_rows(), spec.cols));
-    const PackedWeights packed = {.panel_bytes = PanelBytes(wanted, spec.cols),
-                                  .rows = spec.num_rows(),
-                                  .cols = spec.cols,
-                                  .padded_cols = static_cast<int>(PaddedInputs(wanted, spec.cols)),
-                                  .format = wanted};
-    return WeightMatrix::Over(packed, std::move(bytes));
+    return WeightMatrix::Over(PackedShape(wanted, spec.num_rows(), spec.cols), std::move(bytes));
   }
 
   absl::StatusOr<std::vector<float>> Vector(std::string_view tensor, int size) override {
@@ -339,9 +334,13 @@ std::unique_ptr<WeightReader> Writer::Tee(WeightReader& reader) { return std::ma
 
 }  // namespace
 
-absl::StatusOr<std::optional<WeightFormat>> FindPackedFormat(const std::string& dir) {
+bool IsPackedFolder(const std::string& dir) {
   std::error_code error;
-  if (!fs::exists(dir + "/" + kIndexName, error)) return std::nullopt;
+  return fs::exists(dir + "/" + kIndexName, error);
+}
+
+absl::StatusOr<std::optional<WeightFormat>> FindPackedFormat(const std::string& dir) {
+  if (!IsPackedFolder(dir)) return std::nullopt;
   ASSIGN_OR_RETURN(const Json index, ReadIndex(dir));
   ASSIGN_OR_RETURN(const WeightFormat format, FormatOf(index, dir));
   return format;

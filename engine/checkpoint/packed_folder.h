@@ -15,6 +15,9 @@
 
 namespace expertd {
 
+// Whether `dir` is a packed folder; reads none of it.
+bool IsPackedFolder(const std::string& dir);
+
 // How the matrices of a packed folder are held; nothing when `dir` is no packed folder. Errors: InvalidArgument (a
 // malformed index), FailedPrecondition (made by another version, which is named with the remedy).
 absl::StatusOr<std::optional<WeightFormat>> FindPackedFormat(const std::string& dir);

@@ -56,8 +56,7 @@ absl::StatusOr<OpenedWeights> OpenWeights(const std::string& dir, const LoadOpti
     opened.reader = MakeDummyReader(options.weight_format);
     return opened;
   }
-  ASSIGN_OR_RETURN(const std::optional<WeightFormat> packed, FindPackedFormat(dir));
-  if (packed) {
+  if (IsPackedFolder(dir)) {
     ASSIGN_OR_RETURN(opened.reader, OpenPackedFolder(dir));
     return opened;
   }

@@ -15,6 +15,9 @@ struct ThreadPoolOptions {
   bool pin_workers = false;
 };
 
+// The threads of a pool where a user asked for `asked` of them: 0 takes one for each of `num_cpus`.
+constexpr int NumPoolThreads(int asked, int num_cpus) { return asked > 0 ? asked : num_cpus; }
+
 // Owned by one thread at a time: ParallelFor must not be called concurrently nor from inside its own items.
 class ThreadPool {
  public:

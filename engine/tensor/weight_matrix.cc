@@ -165,6 +165,14 @@ void UnpackColumn(const std::byte* panel, int column, int cols, float* out) {
 
 }  // namespace
 
+PackedWeights PackedShape(WeightFormat format, int rows, int cols) {
+  return {.panel_bytes = PanelBytes(format, cols),
+          .rows = rows,
+          .cols = cols,
+          .padded_cols = static_cast<int>(PaddedInputs(format, cols)),
+          .format = format};
+}
+
 absl::StatusOr<WeightMatrix> WeightMatrix::Pack(const void* row_major, DType source, int rows, int cols,
                                                 WeightFormat format) {
   ASSIGN_OR_RETURN(WeightMatrixBuilder builder, WeightMatrixBuilder::Create(rows, cols, format));
@@ -202,12 +210,8 @@ absl::StatusOr<WeightMatrixBuilder> WeightMatrixBuilder::Create(int rows, int co
   const int64_t padded_cols = PaddedInputs(format, cols);
   WeightMatrixBuilder builder;
   const int64_t num_panels = (int64_t{rows} + kPanelColumns - 1) / kPanelColumns;
-  const int64_t panel_bytes = PanelBytes(format, cols);
-  builder.packed_ = {.panel_bytes = panel_bytes,
-                     .rows = rows,
-                     .cols = cols,
-                     .padded_cols = static_cast<int>(padded_cols),
-                     .format = format};
+  builder.packed_ = PackedShape(format, rows, cols);
+  const int64_t panel_bytes = builder.packed_.panel_bytes;
   if (padded_cols > std::numeric_limits<int>::max() ||
       panel_bytes > std::numeric_limits<int64_t>::max() / num_panels) {
     return absl::ResourceExhaustedError(StrCat("a weight of ", rows, " x ", cols, " exceeds any memory"));

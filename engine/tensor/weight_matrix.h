@@ -15,6 +15,9 @@
 
 namespace expertd {
 
+// What products must know of a matrix [rows, cols] in `format`, but for its bytes.
+PackedWeights PackedShape(WeightFormat format, int rows, int cols);
+
 // Immutable, so concurrent reads are safe; copies share the bytes.
 class WeightMatrix {
  public:

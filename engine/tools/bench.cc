@@ -188,7 +188,7 @@ absl::StatusOr<Bounds> MeasureBounds(const BenchOptions& options) {
   const Kernels& kernels = SelectKernels(cpu, config.isa_limit);
   bounds.form = InputFormOf(bounds.format, kernels);
   bounds.attention_form = bounds.kv_format == KvFormat::kBF16 ? kernels.bf16_input : InputForm::kF32;
-  ThreadPool pool(config.num_threads > 0 ? config.num_threads : cpu.num_cpus);
+  ThreadPool pool(NumPoolThreads(config.num_threads, cpu.num_cpus));
   ASSIGN_OR_RETURN(bounds.ceilings, MeasureCeilings(kernels, pool));
   return bounds;
 }

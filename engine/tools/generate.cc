@@ -231,11 +231,11 @@ std::string FlagOfField(const std::string& path) {
   return "--" + name;
 }
 
-// Checks a request, before any weights are loaded if `limits` are those of the flags. Errors name the flags.
-absl::Status CheckSpec(const RequestSpec& spec, const RequestLimits& limits) {
-  const absl::Status status = Request::Create(spec, limits).status();
-  const std::optional<ErrorDetail> detail = GetErrorDetail(status);
-  if (!detail.has_value() || detail->violations.empty()) return status;
+// Request::Create, whose errors name the flags.
+absl::StatusOr<std::shared_ptr<const Request>> CreateRequest(RequestSpec spec, const RequestLimits& limits) {
+  absl::StatusOr<std::shared_ptr<const Request>> request = Request::Create(std::move(spec), limits);
+  const std::optional<ErrorDetail> detail = GetErrorDetail(request.status());
+  if (!detail.has_value() || detail->violations.empty()) return request;
   std::string message;
   for (const auto& [path, description] : detail->violations) {
     StrAppend(&message, message.empty() ? "" : ". ", FlagOfField(path), " ", description);
@@ -251,7 +251,9 @@ absl::Status RunGenerate(GenerateOptions options) {
   std::vector<RequestSpec> specs;
   for (RequestInput& prompt : prompts) {
     specs.push_back(MakeSpec(std::move(prompt), options));
-    RETURN_IF_ERROR(CheckSpec(specs.back(), options.engine.LimitsOfRequests(/*vocab_size=*/INT32_MAX)));
+    // What needs no model is checked before any weights are loaded.
+    const RequestLimits limits = options.engine.LimitsOfRequests(/*vocab_size=*/INT32_MAX);
+    RETURN_IF_ERROR(CreateRequest(specs.back(), limits).status());
   }
   const int64_t num_sequences = static_cast<int64_t>(specs.size()) * options.num_candidates;
   options.engine.max_num_queued_reqs =
@@ -262,10 +264,9 @@ absl::Status RunGenerate(GenerateOptions options) {
   const absl::Time start = absl::Now();
   std::vector<absl::StatusOr<std::shared_ptr<GenerationStream>>> streams;
   for (RequestSpec& spec : specs) {
-    RETURN_IF_ERROR(CheckSpec(spec, engine->request_limits()));
     spec.output.text = engine->tokenizer() != nullptr;
     ASSIGN_OR_RETURN(std::shared_ptr<const Request> request,
-                     Request::Create(std::move(spec), engine->request_limits()));
+                     CreateRequest(std::move(spec), engine->request_limits()));
     streams.push_back(engine->Submit(std::move(request)));
     if (!streams.back().ok() && specs.size() == 1) return streams.back().status();
   }

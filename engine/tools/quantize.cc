@@ -41,7 +41,7 @@ absl::Status RunQuantize(const QuantizeOptions& options) {
   load.weight_format = *WeightFormatNamed(options.format);  // the flag takes no other name
   load.is_dummy = options.load_format == "dummy";
   if (isatty(STDERR_FILENO) == 1) load.progress = ShowProgress;
-  ThreadPool pool(options.num_threads > 0 ? options.num_threads : DetectCpu().num_cpus);
+  ThreadPool pool(NumPoolThreads(options.num_threads, DetectCpu().num_cpus));
   RETURN_IF_ERROR(PackModel(options.model_path, options.packed_path, load, pool));
   std::cout << absl::StrFormat("%s: %s weights, packed in %.1f s; serve it with `expertd serve %s`\n",
                                options.packed_path, options.format, absl::ToDoubleSeconds(absl::Now() - start),

@@ -5,13 +5,13 @@
 
 #include <cstring>
 #include <memory>
-#include <random>
 #include <vector>
 
 #include "engine/kernels/kernels.h"
 #include "engine/platform/cpu.h"
 #include "engine/platform/thread_pool.h"
 #include "tests/unit/layers/support/memory_source.h"
+#include "tests/unit/layers/support/random.h"
 
 namespace expertd {
 namespace {
@@ -22,13 +22,7 @@ constexpr int kNumBlocks = 96;
 constexpr GqaSpec kSpec = {.num_heads = 8, .num_kv_heads = 2, .head_dim = 32};
 constexpr RopeSpec kRope = {.rotary_dim = kSpec.head_dim};
 
-std::vector<float> RandomFloats(int64_t count, uint32_t seed) {
-  std::mt19937 bits(seed);
-  std::normal_distribution<float> normal(0.0f, 0.25f);
-  std::vector<float> values(count);
-  for (float& value : values) value = normal(bits);
-  return values;
-}
+std::vector<float> RandomFloats(int64_t count, uint32_t seed) { return RandomNormal(count, seed, 0.25f); }
 
 std::unique_ptr<Attention> MakeAttention() {
   constexpr int kQueryWidth = kSpec.num_heads * kSpec.head_dim, kKvWidth = kSpec.num_kv_heads * kSpec.head_dim;

@@ -9,13 +9,13 @@
 #include <limits>
 #include <memory>
 #include <numeric>
-#include <random>
 #include <string>
 
 #include "engine/layers/mlp.h"
 #include "engine/platform/cpu.h"
 #include "engine/platform/thread_pool.h"
 #include "tests/unit/layers/support/memory_source.h"
+#include "tests/unit/layers/support/random.h"
 
 namespace expertd {
 namespace {
@@ -75,13 +75,7 @@ TEST(SoftmaxTopKTest, StaysWithinTheExpertsWhateverComes) {
 constexpr int kHidden = 40, kWidth = 36, kExperts = 5, kPerToken = 2;
 constexpr MoeSpec kSpec = {kExperts, kPerToken, kWidth, {.normalizes_top_k = true}};
 
-std::vector<float> Random(size_t size, unsigned seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0.0f, 0.3f);
-  std::vector<float> values(size);
-  for (float& value : values) value = normal(random);
-  return values;
-}
+std::vector<float> Random(int64_t size, unsigned seed) { return RandomNormal(size, seed, 0.3f); }
 
 // Named weights of one sparse layer, experts one by one.
 MemorySource SeparateExperts() {
