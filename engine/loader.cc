@@ -17,27 +17,11 @@
 #include "engine/base/version.h"
 #include "engine/checkpoint/packed_folder.h"
 #include "engine/layers/attention.h"
+#include "engine/models/model_sizes.h"
 #include "engine/platform/cpu.h"
 
 namespace expertd {
 namespace {
-
-// Floats of activations that a row of a step needs, generously: residual, normed input, q/k/v, feed-forward, experts.
-int64_t ScratchBytesPerRow(const ModelConfig& model) {
-  int64_t widest = 0;
-  for (const LayerSpec& layer : model.layers) {
-    int64_t width = 0;
-    if (const auto* moe = std::get_if<MoeSpec>(&layer.ffn)) {
-      width = int64_t{moe->experts_per_token} * (2 * moe->expert_intermediate_size + 2 * model.hidden_size);
-    } else {
-      width = 3 * int64_t{std::get<DenseSpec>(layer.ffn).intermediate_size};
-    }
-    widest = std::max(widest, width);
-  }
-  const GqaSpec& attention = model.attention;
-  const int64_t heads = attention.num_heads + 2 * attention.num_kv_heads;
-  return 4 * (4 * int64_t{model.hidden_size} + 2 * heads * attention.head_dim + widest);
-}
 
 // Ids that end a text: generation_config.json knows best, then config.json, then the tokenizer's own.
 std::vector<int32_t> EosTokenIds(const GenerationDefaults& defaults, const ModelConfig& config,
@@ -154,7 +138,7 @@ absl::StatusOr<MemoryPlan> PlanMemory(const EngineConfig& config, const ModelCon
   MemoryPlan plan;
   plan.available_bytes = available_bytes;
   plan.weight_bytes = WeightBytes(model, config.weight_format());
-  plan.scratch_bytes = config.max_num_batched_tokens * ScratchBytesPerRow(model) +
+  plan.scratch_bytes = config.max_num_batched_tokens * ActivationBytesPerRow(model) +
                        int64_t{4} * config.max_num_seqs * model.vocab_size +
                        int64_t{4} * kMaxAttentionPartialFloats;
   plan.kv_block_bytes = KvBytesPerToken(model, config.kv_cache_dtype) * config.block_size;

@@ -31,6 +31,18 @@ void Convert(const WeightTensor& tensor, int64_t size, DType dtype, AlignedBuffe
   }
 }
 
+// [elements of a row, part.num_rows]
+std::vector<float> Transposed(const WeightTensor& tensor, const TensorRows& part) {
+  const int64_t width = part.shape.back();
+  std::vector<float> columns(static_cast<size_t>(width * part.num_rows));
+  for (int64_t row = 0; row < part.num_rows; ++row) {
+    for (int64_t i = 0; i < width; ++i) {
+      columns[i * part.num_rows + row] = ElementAt(tensor, (part.row_begin + row) * width + i);
+    }
+  }
+  return columns;
+}
+
 class SourceReader : public WeightReader {
  public:
   SourceReader(const WeightSource& source, WeightFormat format) : WeightReader(format), source_(source) {}
@@ -44,11 +56,17 @@ class SourceReader : public WeightReader {
     int row = 0;
     for (const TensorRows& part : spec.parts) {
       ASSIGN_OR_RETURN(const WeightTensor tensor, GetShaped(source_, part.tensor, part.shape));
-      const int64_t row_bytes = spec.cols * DTypeBytes(tensor.dtype);
+      const int64_t row_bytes = part.shape.back() * DTypeBytes(tensor.dtype);
       const std::byte* const rows = tensor.data + part.row_begin * row_bytes;
-      RETURN_IF_ERROR(builder.AddRows(row, rows, tensor.dtype, part.num_rows));
-      RETURN_IF_ERROR(builder.AddZeroRows(row + part.num_rows, part.num_zero_rows));
-      row += part.num_rows + part.num_zero_rows;
+      const int num_outputs = part.num_outputs() - part.num_zero_rows;
+      if (part.is_transposed) {
+        const std::vector<float> columns = Transposed(tensor, part);
+        RETURN_IF_ERROR(builder.AddRows(row, columns.data(), DType::kF32, num_outputs));
+      } else {
+        RETURN_IF_ERROR(builder.AddRows(row, rows, tensor.dtype, num_outputs));
+      }
+      RETURN_IF_ERROR(builder.AddZeroRows(row + num_outputs, part.num_zero_rows));
+      row += part.num_outputs();
       Done(tensor, rows, part.num_rows * row_bytes);
     }
     return builder.Finish();

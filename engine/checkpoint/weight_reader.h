@@ -26,7 +26,10 @@ struct TensorRows {
   std::vector<int64_t> shape;  // of the whole tensor, as config.json calls for
   int64_t row_begin = 0;
   int num_rows = 0;
-  int num_zero_rows = 0;  // to follow
+  int num_zero_rows = 0;       // to follow
+  bool is_transposed = false;  // the rows are the columns of the part, which has as many rows as they have elements
+
+  int num_outputs() const { return (is_transposed ? static_cast<int>(shape.back()) : num_rows) + num_zero_rows; }
 
   static TensorRows All(std::string tensor, int rows, int cols) { return {std::move(tensor), {rows, cols}, 0, rows}; }
 };
@@ -40,7 +43,7 @@ struct MatrixSpec {
 
   int num_rows() const {
     int count = 0;
-    for (const TensorRows& part : parts) count += part.num_rows + part.num_zero_rows;
+    for (const TensorRows& part : parts) count += part.num_outputs();
     return count;
   }
 };

@@ -24,6 +24,8 @@ struct KvCacheSpec {
   int64_t BlockBytesPerLayer() const { return 2 * num_kv_heads * KvTileBytes(format, head_dim, block_size); }
   // Bytes of one block over all layers: what one entry of the pool costs.
   int64_t BlockBytes() const { return num_layers * BlockBytesPerLayer(); }
+
+  bool operator==(const KvCacheSpec&) const = default;
 };
 
 // Thread-safety: the accessors change nothing; concurrent writes to different slots are safe.

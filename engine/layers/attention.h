@@ -1,55 +1,20 @@
-// Attention: the interface that decoder layers use, and what all layers of a step share - where each row is, which
-// angles it turns by, and how the work is cut.
+// Attention: the interface that decoder layers use.
 #pragma once
 
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <string>
+#include <variant>
 
 #include "absl/status/statusor.h"
 #include "engine/checkpoint/weight_reader.h"
-#include "engine/forward/forward_batch.h"
 #include "engine/forward/forward_context.h"
 #include "engine/kv/kv_cache.h"
+#include "engine/layers/attention_step.h"
 #include "engine/layers/input_rows.h"
 #include "engine/layers/layer_specs.h"
-#include "engine/layers/rope.h"
 
 namespace expertd {
-
-// Floats of all partial results of a step, which sequences share by their work: keys are not cut where these would be
-// more, as they would for many rows, which are enough parts without.
-inline constexpr int64_t kMaxAttentionPartialFloats = 4 << 20;
-
-// A part of the attention of a step: some rows of one sequence, some K/V heads, and where these are too few for the
-// threads, some of the keys.
-struct AttentionPart {
-  int32_t sequence = 0;
-  int32_t row_begin = 0;  // of the batch
-  int32_t num_rows = 0;
-  int32_t kv_head_begin = 0;
-  int32_t kv_head_end = 0;
-  int32_t key_part_begin = 0;  // of kAttentionPartKeys keys each; used only with partials
-  int32_t key_part_end = 0;
-  float* partials = nullptr;  // shared by the parts of the rows, as AttentionArgs says; null: all keys
-};
-
-// The step as attention sees it: made once, used by every layer. Arrays live in the scratch arena.
-struct AttentionStep {
-  const ForwardBatch* batch = nullptr;
-  const int64_t* slots = nullptr;   // [num_tokens] block * block_size + offset: where the row's K and V go
-  const RopeRow* angles = nullptr;  // [num_tokens]
-  std::span<const AttentionPart> parts;
-  std::span<const AttentionPart> merges;  // rows and K/V heads whose keys were cut: merged when all parts are done
-  bool parts_are_sequences = false;  // part i is sequence i, all rows and heads
-  int64_t part_scratch_floats = 0;   // scratch that a part needs at most
-};
-
-// Lays out `batch`; positions must lie within the block tables, blocks within `kv`, positions within `rope` (CHECKed).
-// The arrays are taken from context.scratch, in the caller's scope.
-AttentionStep PlanAttention(const ForwardBatch& batch, const GqaSpec& spec, KvCache& kv, const RopeTable& rope,
-                            ForwardContext& context);
 
 // Immutable; concurrent calls with different caches and contexts are safe.
 class Attention {
@@ -67,6 +32,13 @@ class Attention {
                      ForwardContext& context) const = 0;
 };
 
+// How a step of layers with `spec` is cut.
+AttentionShape ShapeOf(const GqaSpec& spec);
+AttentionShape ShapeOf(const MlaSpec& spec);
+inline AttentionShape ShapeOf(const AttentionSpec& attention) {
+  return std::visit([](const auto& spec) { return ShapeOf(spec); }, attention);
+}
+
 // Names of the tensors of one attention layer, each without ".weight" or ".bias".
 struct GqaNames {
   std::string q, k, v, output;
@@ -77,5 +49,20 @@ struct GqaNames {
 // rotation. Errors: as WeightReader.
 absl::StatusOr<std::unique_ptr<Attention>> LoadGqaAttention(const GqaSpec& spec, int hidden_size, double rms_norm_eps,
                                                             const GqaNames& names, WeightReader& reader);
+
+// Names of the tensors of one latent attention layer, each without ".weight".
+struct MlaNames {
+  std::string q;                     // used when the spec has no q_lora_rank, otherwise:
+  std::string q_down, q_norm, q_up;  // "q_a", "q_b"
+  std::string kv_down, kv_norm, kv_up;
+  std::string output;
+};
+
+// Multi-head latent attention (arXiv 2405.04434) in the absorbed form at every length: kv_up is applied to queries and
+// to what attention yields, so that keys and values are never made of the cached latents. The naive form would take
+// fewer operations for long prompts, but other bits than decoding, and the bits of a row must not depend on how its
+// prompt was cut. Errors: as WeightReader.
+absl::StatusOr<std::unique_ptr<Attention>> LoadMlaAttention(const MlaSpec& spec, int hidden_size, double rms_norm_eps,
+                                                            const MlaNames& names, WeightReader& reader);
 
 }  // namespace expertd

@@ -99,15 +99,16 @@ void ForEachTile(std::span<const ExpertTile> tiles, int64_t total_work, ThreadPo
 
 class Moe : public FeedForward {
  public:
-  Moe(Linear gate, std::unique_ptr<Router> router, std::vector<Expert> experts)
+  Moe(Linear gate, std::unique_ptr<Router> router, std::vector<Expert> experts, std::unique_ptr<FeedForward> shared)
       : gate_(std::move(gate)),
         router_(std::move(router)),
         experts_(std::move(experts)),
+        shared_(std::move(shared)),
         hidden_(experts_.front().gate_up.num_inputs()),
         padded_width_(experts_.front().gate_up.padded_width()) {}
 
   int64_t size_bytes() const override {
-    int64_t total = gate_.size_bytes();
+    int64_t total = gate_.size_bytes() + (shared_ == nullptr ? 0 : shared_->size_bytes());
     for (const Expert& expert : experts_) total += expert.gate_up.size_bytes() + expert.down.size_bytes();
     return total;
   }
@@ -131,6 +132,7 @@ class Moe : public FeedForward {
     float* const activated = context.scratch.Take<float>(int64_t{grouping.num_slots()} * padded_width_);
     Activate(x.rows, grouping, activated, context);
     AddOutputs(activated, grouping, weights, residual, context);
+    if (shared_ != nullptr) AddShared(x, num_rows, residual, context);
   }
 
  private:
@@ -221,9 +223,19 @@ class Moe : public FeedForward {
     });
   }
 
+  // The shared expert may hold its weights in another format than the others (checkpoints mix them).
+  void AddShared(const LayerInput& x, int num_rows, float* residual, ForwardContext& context) const {
+    const InputForm form = shared_->input_needs(context.kernels).form;
+    const InputRows rows = form == x.rows.form
+                               ? x.rows
+                               : ToInputRows(x.floats, hidden_, num_rows, hidden_, form, context);
+    shared_->AddTo({.rows = rows, .floats = x.floats}, num_rows, residual, context);
+  }
+
   const Linear gate_;  // f32
   const std::unique_ptr<Router> router_;
   const std::vector<Expert> experts_;
+  const std::unique_ptr<FeedForward> shared_;  // may be null
   const int hidden_;
   const int padded_width_;
 };
@@ -253,11 +265,25 @@ ExpertRows SeparateExpert(const MoeSpec& spec, int hidden_size, const std::strin
           TensorRows::All(name + ".down_proj.weight", hidden_size, width)};
 }
 
+// What the router learned beside its matrix.
+absl::StatusOr<std::vector<float>> ReadPerExpert(const MoeSpec& spec, const MoeNames& names, WeightReader& reader) {
+  if (const auto* sigmoid = std::get_if<SigmoidTopKRouter>(&spec.router); sigmoid != nullptr && sigmoid->has_bias) {
+    return reader.Vector(names.router_bias, spec.num_experts);
+  }
+  if (!std::holds_alternative<GroupedRouter>(spec.router) || !reader.Has(names.router_scale)) {
+    return std::vector<float>();
+  }
+  ASSIGN_OR_RETURN(const SharedBytes table, reader.Table(names.router_scale, 1, spec.num_experts, DType::kF32));
+  const auto* const scales = reinterpret_cast<const float*>(table.data);
+  return std::vector<float>(scales, scales + spec.num_experts);
+}
+
 }  // namespace
 
-std::unique_ptr<FeedForward> MakeMoe(Linear gate, std::unique_ptr<Router> router, std::vector<Expert> experts) {
+std::unique_ptr<FeedForward> MakeMoe(Linear gate, std::unique_ptr<Router> router, std::vector<Expert> experts,
+                                     std::unique_ptr<FeedForward> shared) {
   EXPERTD_CHECK(static_cast<int>(experts.size()) == gate.num_outputs());
-  return std::make_unique<Moe>(std::move(gate), std::move(router), std::move(experts));
+  return std::make_unique<Moe>(std::move(gate), std::move(router), std::move(experts), std::move(shared));
 }
 
 absl::StatusOr<std::unique_ptr<FeedForward>> LoadMoe(const MoeSpec& spec, int hidden_size, const MoeNames& names,
@@ -268,6 +294,7 @@ absl::StatusOr<std::unique_ptr<FeedForward>> LoadMoe(const MoeSpec& spec, int hi
                                   .cols = hidden_size,
                                   .parts = {TensorRows::All(names.router, spec.num_experts, hidden_size)},
                                   .format = WeightFormat::kF32}));
+  ASSIGN_OR_RETURN(std::vector<float> per_expert, ReadPerExpert(spec, names, reader));
   const bool is_stacked = reader.Has(names.experts + ".gate_up_proj");
   std::vector<Expert> experts(static_cast<size_t>(spec.num_experts));
   for (int e = 0; e < spec.num_experts; ++e) {
@@ -278,8 +305,12 @@ absl::StatusOr<std::unique_ptr<FeedForward>> LoadMoe(const MoeSpec& spec, int hi
                                                      .cols = spec.expert_intermediate_size,
                                                      .parts = {rows.down}}));
   }
-  return MakeMoe(Linear(std::move(gate)),
-                 MakeSoftmaxTopKRouter(spec.router, spec.num_experts, spec.experts_per_token), std::move(experts));
+  std::unique_ptr<FeedForward> shared;
+  if (spec.shared_intermediate_size > 0) {
+    ASSIGN_OR_RETURN(shared, LoadMlp({spec.shared_intermediate_size}, hidden_size, names.shared, reader));
+  }
+  return MakeMoe(Linear(std::move(gate)), MakeRouter(spec, std::move(per_expert)), std::move(experts),
+                 std::move(shared));
 }
 
 }  // namespace expertd

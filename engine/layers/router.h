@@ -1,9 +1,10 @@
 // Router: from the gate's logits, which experts a token goes to and with which weights. One implementation per routing
-// rule.
+// rule (layer_specs.h says which there are).
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "engine/kernels/kernels.h"
 #include "engine/layers/layer_specs.h"
@@ -25,8 +26,9 @@ class Router {
   virtual void Route(float* logits, int num_rows, int32_t* experts, float* weights, const Kernels& kernels) const = 0;
 };
 
-// Softmax over all experts in fp32, the best `experts_per_token` in descending order (the lower index wins a tie),
-// their probabilities as they are or divided by their sum.
-std::unique_ptr<Router> MakeSoftmaxTopKRouter(const SoftmaxTopKRouter& spec, int num_experts, int experts_per_token);
+// A router by spec.router, whose learned values, one for each expert, are `per_expert`: the biases of a
+// SigmoidTopKRouter or the scales of a GroupedRouter that has them, otherwise empty. Chosen experts come in descending
+// order of what they are chosen by; of a GroupedRouter in the order of their groups.
+std::unique_ptr<Router> MakeRouter(const MoeSpec& spec, std::vector<float> per_expert);
 
 }  // namespace expertd

@@ -17,7 +17,9 @@ constexpr int kMaxHidden = 1 << 17;
 constexpr int kMaxLayers = 1024;
 constexpr int kMaxHeads = 2048;
 constexpr int kMaxHeadDim = 1024;
+constexpr int kMaxLatentDim = 2048;
 constexpr int kMaxIntermediate = 1 << 20;
+constexpr int kMaxExpertsPerToken = 256;
 constexpr int kMaxVocab = 1 << 22;
 constexpr int64_t kMaxPositions = 1 << 26;
 constexpr double kMaxTheta = 1e12;
@@ -54,6 +56,22 @@ absl::StatusOr<GqaSpec> ReadGqaSpec(const Json& json, int hidden_size, const Dec
     return Contradiction(StrCat("head_dim is ", head_dim, "; must be even, 2..", kMaxHeadDim));
   }
   spec.head_dim = static_cast<int>(head_dim);
+  return spec;
+}
+
+absl::StatusOr<MlaSpec> ReadMlaSpec(const Json& json) {
+  MlaSpec spec;
+  ASSIGN_OR_RETURN(spec.num_heads, ReadSize(json, "num_attention_heads", kMaxHeads));
+  ASSIGN_OR_RETURN(const int64_t q_lora_rank, JsonIntOr(json, "q_lora_rank", 0, 1, kMaxHidden));  // null: no rank
+  spec.q_lora_rank = static_cast<int>(q_lora_rank);
+  ASSIGN_OR_RETURN(spec.kv_lora_rank, ReadSize(json, "kv_lora_rank", kMaxLatentDim));
+  ASSIGN_OR_RETURN(spec.qk_nope_head_dim, ReadSize(json, "qk_nope_head_dim", kMaxHeadDim));
+  ASSIGN_OR_RETURN(spec.qk_rope_head_dim, ReadSize(json, "qk_rope_head_dim", kMaxHeadDim));
+  ASSIGN_OR_RETURN(spec.v_head_dim, ReadSize(json, "v_head_dim", kMaxHeadDim));
+  ASSIGN_OR_RETURN(spec.has_interleaved_rope, JsonBoolOr(json, "rope_interleave", true));
+  if (spec.qk_rope_head_dim % 2 != 0) {
+    return Contradiction(StrCat("qk_rope_head_dim is ", spec.qk_rope_head_dim, "; must be even"));
+  }
   return spec;
 }
 
@@ -128,6 +146,32 @@ absl::StatusOr<RopeSpec> ReadRope(const Json& json, int head_dim, int64_t max_po
                                          "\" is not supported; supported are default, linear and yarn"));
 }
 
+// What q . k is multiplied with in latent attention: 1 / sqrt(query head), and with YaRN the square of its amplitude,
+// as in the model's published code; at every length, like the rotation itself.
+absl::StatusOr<double> LatentScoreScale(const Json& json, const MlaSpec& spec, const RopeSpec& rope) {
+  const double scale = 1.0 / std::sqrt(static_cast<double>(spec.query_head_dim()));
+  const auto* const yarn = std::get_if<YarnRope>(&rope.scaling);
+  if (yarn == nullptr) return scale;
+  ASSIGN_OR_RETURN(const Json* const object, FindRopeObject(json));
+  ASSIGN_OR_RETURN(const double mscale_all_dim, JsonNumberOr(*object, "mscale_all_dim", 0.0, 0.0, 100.0));
+  const double amplitude = YarnAmplitude(yarn->factor, mscale_all_dim);
+  return scale * amplitude * amplitude;
+}
+
+absl::Status ReadAttention(const Json& json, const DecoderDefaults& defaults, ModelConfig& config) {
+  if (!defaults.has_latent_attention) {
+    ASSIGN_OR_RETURN(const GqaSpec gqa, ReadGqaSpec(json, config.hidden_size, defaults));
+    ASSIGN_OR_RETURN(config.rope, ReadRope(json, gqa.head_dim, config.max_position_embeddings));
+    config.attention = gqa;
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(MlaSpec mla, ReadMlaSpec(json));
+  ASSIGN_OR_RETURN(config.rope, ReadRope(json, mla.qk_rope_head_dim, config.max_position_embeddings));
+  ASSIGN_OR_RETURN(mla.score_scale, LatentScoreScale(json, mla, config.rope));
+  config.attention = mla;
+  return absl::OkStatus();
+}
+
 absl::Status RefuseSlidingWindow(const Json& json) {
   ASSIGN_OR_RETURN(const bool uses_window, JsonBoolOr(json, "use_sliding_window", false));
   if (uses_window && JsonFind(json, "sliding_window") != nullptr) {
@@ -176,15 +220,45 @@ absl::StatusOr<DenseSpec> ReadDenseSpec(const Json& json) {
   return DenseSpec{width};
 }
 
+absl::StatusOr<MoeSpec> ReadMoeSpec(const Json& json, std::string_view count_key) {
+  MoeSpec spec;
+  ASSIGN_OR_RETURN(spec.num_experts, ReadSize(json, count_key, kMaxExperts));
+  ASSIGN_OR_RETURN(spec.experts_per_token, ReadSize(json, "num_experts_per_tok", kMaxExpertsPerToken));
+  ASSIGN_OR_RETURN(spec.expert_intermediate_size, ReadSize(json, "moe_intermediate_size", kMaxIntermediate));
+  if (spec.experts_per_token > spec.num_experts) {
+    return Contradiction(StrCat("num_experts_per_tok is ", spec.experts_per_token, "; must be at most ", count_key, " ",
+                                spec.num_experts));
+  }
+  return spec;
+}
+
+absl::StatusOr<std::set<int64_t>> ReadMlpOnlyLayers(const Json& json, int num_layers) {
+  std::set<int64_t> dense;
+  const Json* const list = JsonFind(json, "mlp_only_layers");
+  if (list == nullptr) return dense;
+  if (!list->is_array()) return absl::InvalidArgumentError("mlp_only_layers must be a list of layer indices");
+  for (const Json& element : *list) {
+    const Json holder = {{"mlp_only_layers", element}};
+    ASSIGN_OR_RETURN(const int64_t layer, JsonInt(holder, "mlp_only_layers", 0, num_layers - 1));
+    dense.insert(layer);
+  }
+  return dense;
+}
+
+absl::Status FillDenseLayers(const Json& json, ModelConfig& config) {
+  ASSIGN_OR_RETURN(const DenseSpec dense, ReadDenseSpec(json));
+  for (LayerSpec& layer : config.layers) layer.ffn = dense;
+  return absl::OkStatus();
+}
+
 absl::StatusOr<ModelConfig> ReadDecoderConfig(const Json& json, const DecoderDefaults& defaults) {
   RETURN_IF_ERROR(RefuseUnsupported(json));
   ModelConfig config;
   ASSIGN_OR_RETURN(config.hidden_size, ReadSize(json, "hidden_size", kMaxHidden));
   ASSIGN_OR_RETURN(config.vocab_size, ReadSize(json, "vocab_size", kMaxVocab));
   ASSIGN_OR_RETURN(const int num_layers, ReadSize(json, "num_hidden_layers", kMaxLayers));
-  ASSIGN_OR_RETURN(config.attention, ReadGqaSpec(json, config.hidden_size, defaults));
   ASSIGN_OR_RETURN(config.max_position_embeddings, JsonInt(json, "max_position_embeddings", 1, kMaxPositions));
-  ASSIGN_OR_RETURN(config.rope, ReadRope(json, config.attention.head_dim, config.max_position_embeddings));
+  RETURN_IF_ERROR(ReadAttention(json, defaults, config));
   ASSIGN_OR_RETURN(config.rms_norm_eps, JsonNumberOr(json, "rms_norm_eps", 1e-6, kMinEps, kMaxEps));
   ASSIGN_OR_RETURN(config.ties_embeddings, JsonBoolOr(json, "tie_word_embeddings", defaults.ties_embeddings));
   ASSIGN_OR_RETURN(config.eos_token_ids, ReadEosTokenIds(json));

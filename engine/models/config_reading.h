@@ -1,6 +1,8 @@
 // Reading the parts of config.json that decoder families share. Used by the families' read_config only.
 #pragma once
 
+#include <cstdint>
+#include <set>
 #include <string_view>
 
 #include "absl/status/status.h"
@@ -14,6 +16,7 @@ namespace expertd {
 struct DecoderDefaults {
   int head_dim = 0;  // 0: hidden_size / num_attention_heads
   bool ties_embeddings = false;
+  bool has_latent_attention = false;  // multi-head latent attention instead of grouped-query attention
 };
 
 // All that is not particular to a family: sizes, heads, rope, eps, positions, eos ids. Layers are num_hidden_layers
@@ -23,6 +26,15 @@ absl::StatusOr<ModelConfig> ReadDecoderConfig(const Json& json, const DecoderDef
 
 // "intermediate_size" as a dense layer.
 absl::StatusOr<DenseSpec> ReadDenseSpec(const Json& json);
+
+// All layers dense, of width "intermediate_size".
+absl::Status FillDenseLayers(const Json& json, ModelConfig& config);
+
+// Number and width of the experts, `count_key` naming their number; the router is for the family to fill in.
+absl::StatusOr<MoeSpec> ReadMoeSpec(const Json& json, std::string_view count_key);
+
+// The layers that "mlp_only_layers" makes dense.
+absl::StatusOr<std::set<int64_t>> ReadMlpOnlyLayers(const Json& json, int num_layers);
 
 // A count or a width in 1..maximum; required. Errors: InvalidArgument naming the key and the value.
 absl::StatusOr<int> ReadSize(const Json& json, std::string_view key, int maximum);

@@ -16,6 +16,7 @@
 #include "engine/layers/linear.h"
 #include "engine/layers/norm.h"
 #include "engine/layers/rope.h"
+#include "engine/models/model_sizes.h"
 #include "engine/platform/thread_pool.h"
 
 namespace expertd {
@@ -52,7 +53,7 @@ class DecoderModel : public Model {
     float* const residual = context.scratch.Take<float>(num_tokens * hidden);
     float* const last = context.scratch.Take<float>(num_logits * hidden);
     parts_.embedding.Forward(batch.tokens, residual, context);
-    const AttentionStep step = PlanAttention(batch, config_.attention, kv, rope_, context);
+    const AttentionStep step = PlanAttention(batch, ShapeOf(config_.attention), kv, rope_, context);
     const int last_layer = config_.num_layers() - 1;
     for (int i = 0; i < last_layer; ++i) {
       parts_.layers[i].AddAttention(step, i, kv, residual, context);
@@ -70,8 +71,8 @@ class DecoderModel : public Model {
  private:
   void CheckBatch(const ForwardBatch& batch, const KvCache& kv) const {
     const KvCacheSpec& spec = kv.spec();
-    EXPERTD_CHECK(spec.num_layers == config_.num_layers() && spec.num_kv_heads == config_.attention.num_kv_heads &&
-                  spec.head_dim == config_.attention.head_dim);
+    EXPERTD_CHECK(spec == KvSpecFor(config_, spec.block_size, spec.num_blocks, spec.format),
+                  "the cache of another model");
     EXPERTD_CHECK(batch.num_tokens() > 0 && batch.positions.size() == batch.tokens.size());
     for (const int32_t token : batch.tokens) EXPERTD_CHECK(token >= 0 && token < config_.vocab_size, token);
     for (const int32_t row : batch.logits_rows) EXPERTD_CHECK(row >= 0 && row < batch.num_tokens(), row);
@@ -89,14 +90,22 @@ class DecoderModel : public Model {
   const RopeTable rope_;
 };
 
+absl::StatusOr<std::unique_ptr<Attention>> LoadAttention(const ModelConfig& config, const LayerNames& names,
+                                                         WeightReader& reader) {
+  if (const auto* gqa = std::get_if<GqaSpec>(&config.attention)) {
+    return LoadGqaAttention(*gqa, config.hidden_size, config.rms_norm_eps, names.attention, reader);
+  }
+  const MlaSpec& mla = std::get<MlaSpec>(config.attention);
+  return LoadMlaAttention(mla, config.hidden_size, config.rms_norm_eps, names.latent_attention, reader);
+}
+
 absl::StatusOr<DecoderLayer> LoadLayer(const ModelConfig& config, int index, const LayerNames& names,
                                        WeightReader& reader) {
   const int hidden = config.hidden_size;
   DecoderLayer layer;
   ASSIGN_OR_RETURN(std::vector<float> attention_norm, reader.Vector(names.attention_norm, hidden));
   layer.attention_norm = RmsNorm(std::move(attention_norm), config.rms_norm_eps);
-  ASSIGN_OR_RETURN(layer.attention,
-                   LoadGqaAttention(config.attention, hidden, config.rms_norm_eps, names.attention, reader));
+  ASSIGN_OR_RETURN(layer.attention, LoadAttention(config, names, reader));
   ASSIGN_OR_RETURN(std::vector<float> feed_forward_norm, reader.Vector(names.feed_forward_norm, hidden));
   layer.feed_forward_norm = RmsNorm(std::move(feed_forward_norm), config.rms_norm_eps);
   const LayerSpec& spec = config.layers[index];
@@ -123,7 +132,7 @@ absl::Status LoadEnds(const ModelConfig& config, const DecoderNames& names, Weig
   ASSIGN_OR_RETURN(WeightMatrix head, reader.Matrix({.name = names.head,
                                                      .cols = hidden,
                                                      .parts = {TensorRows::All(tensor, config.vocab_size, hidden)},
-                                                     .format = HeadFormat(reader.format())}));
+                                                     .format = FormatOf(MatrixRole::kHead, reader.format())}));
   parts.head = std::make_unique<Linear>(std::move(head));
   if (config.ties_embeddings) parts.embedding = Embedding::TiedTo(*parts.head);
   return absl::OkStatus();
@@ -141,15 +150,28 @@ absl::Status Guarded(Fn load) {
 
 }  // namespace
 
+MlpNames GatedMlpNames(const std::string& prefix) {
+  return {prefix + ".gate_proj.weight", prefix + ".up_proj.weight", prefix + ".down_proj.weight"};
+}
+
 LayerNames LlamaLayerNames(int layer) {
   const std::string prefix = StrCat("model.layers.", layer, ".");
+  const std::string attention = prefix + "self_attn.";
   LayerNames names;
   names.attention_norm = prefix + "input_layernorm.weight";
-  names.attention = {prefix + "self_attn.q_proj", prefix + "self_attn.k_proj", prefix + "self_attn.v_proj",
-                     prefix + "self_attn.o_proj", prefix + "self_attn.q_norm", prefix + "self_attn.k_norm"};
+  names.attention = {attention + "q_proj", attention + "k_proj", attention + "v_proj",
+                     attention + "o_proj", attention + "q_norm", attention + "k_norm"};
+  names.latent_attention = {.q = attention + "q_proj",
+                            .q_down = attention + "q_a_proj",
+                            .q_norm = attention + "q_a_layernorm",
+                            .q_up = attention + "q_b_proj",
+                            .kv_down = attention + "kv_a_proj_with_mqa",
+                            .kv_norm = attention + "kv_a_layernorm",
+                            .kv_up = attention + "kv_b_proj",
+                            .output = attention + "o_proj"};
   names.feed_forward_norm = prefix + "post_attention_layernorm.weight";
-  names.mlp = {prefix + "mlp.gate_proj.weight", prefix + "mlp.up_proj.weight", prefix + "mlp.down_proj.weight"};
-  names.moe = {prefix + "mlp.gate.weight", prefix + "mlp.experts"};
+  names.mlp = GatedMlpNames(prefix + "mlp");
+  names.moe = {.router = prefix + "mlp.gate.weight", .experts = prefix + "mlp.experts"};
   return names;
 }
 
@@ -176,13 +198,11 @@ absl::StatusOr<std::unique_ptr<Model>> LoadDecoderModel(ModelConfig config, cons
   return std::make_unique<DecoderModel>(std::move(config), std::move(parts));
 }
 
-KvCacheSpec KvSpecFor(const ModelConfig& config, int block_size, int64_t num_blocks, KvFormat format) {
-  return {.num_layers = config.num_layers(),
-          .num_kv_heads = config.attention.num_kv_heads,
-          .head_dim = config.attention.head_dim,
-          .block_size = block_size,
-          .num_blocks = num_blocks,
-          .format = format};
+absl::StatusOr<std::unique_ptr<Model>> BuildLlamaLayout(ModelConfig config, WeightReader& reader,
+                                                        const LoadOptions& options, ThreadPool& pool) {
+  DecoderNames names;
+  names.layer = LlamaLayerNames;
+  return LoadDecoderModel(std::move(config), names, reader, options, pool);
 }
 
 }  // namespace expertd

@@ -18,7 +18,8 @@ namespace expertd {
 // Names of the tensors of one layer.
 struct LayerNames {
   std::string attention_norm;
-  GqaNames attention;
+  GqaNames attention;         // used when attention is grouped-query attention
+  MlaNames latent_attention;  // used when it is latent
   std::string feed_forward_norm;
   MlpNames mlp;  // used when the layer is dense
   MoeNames moe;  // used when it is sparse
@@ -35,9 +36,16 @@ struct DecoderNames {
 // Names of layer `layer` in the Llama layout ("model.layers.<layer>.self_attn.q_proj", ...).
 LayerNames LlamaLayerNames(int layer);
 
+// "<prefix>.gate_proj.weight", ...
+MlpNames GatedMlpNames(const std::string& prefix);
+
 // Reads all weights and puts the model together; layers are read in parallel. Errors: as LoadModel.
 absl::StatusOr<std::unique_ptr<Model>> LoadDecoderModel(ModelConfig config, const DecoderNames& names,
                                                         WeightReader& reader, const LoadOptions& options,
                                                         ThreadPool& pool);
+
+// LoadDecoderModel for families whose names are those of the Llama layout: a ModelFamily's `build`.
+absl::StatusOr<std::unique_ptr<Model>> BuildLlamaLayout(ModelConfig config, WeightReader& reader,
+                                                        const LoadOptions& options, ThreadPool& pool);
 
 }  // namespace expertd

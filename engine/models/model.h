@@ -63,7 +63,4 @@ absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& dir, const L
 absl::Status PackModel(const std::string& dir, const std::string& packed_dir, const LoadOptions& options,
                        ThreadPool& pool);
 
-// The KV cache that a model with `config` needs.
-KvCacheSpec KvSpecFor(const ModelConfig& config, int block_size, int64_t num_blocks, KvFormat format);
-
 }  // namespace expertd

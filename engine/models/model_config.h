@@ -12,8 +12,6 @@
 #include "engine/base/json.h"
 #include "engine/layers/layer_specs.h"
 #include "engine/tensor/dtype.h"
-#include "engine/tensor/kv_layout.h"
-#include "engine/tensor/weight_format.h"
 
 namespace expertd {
 
@@ -25,7 +23,7 @@ struct ModelConfig {
   std::string architecture;  // "Qwen3MoeForCausalLM"
   int hidden_size = 0;
   int vocab_size = 0;  // rows of the embedding; may exceed the tokenizer's
-  GqaSpec attention;   // the same in all layers
+  AttentionSpec attention;  // the same in all layers
   RopeSpec rope;
   double rms_norm_eps = 1e-6;
   bool ties_embeddings = false;  // the output head is the embedding
@@ -47,25 +45,5 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const Json& json);
 
 // ParseModelConfig of `dir`/config.json; messages lead with the path.
 absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& dir);
-
-struct ParameterCount {
-  int64_t total = 0;
-  int64_t active = 0;  // those one token is multiplied with: its experts only; the embedding counts as one table
-};
-
-// Parameters of the model as stored (a tied head counts once).
-ParameterCount CountParameters(const ModelConfig& config);
-
-// Bytes of all parameters in memory when matrices are held in `format` (routers, norms and biases in fp32, head and
-// embedding as below).
-int64_t WeightBytes(const ModelConfig& config, WeightFormat format);
-
-// How the output head and an embedding table of its own are held beside matrices in `format`. Four bits would show in
-// every token, so the head takes eight; of the table, each step reads only a few rows.
-WeightFormat HeadFormat(WeightFormat format);
-DType EmbeddingDType(WeightFormat format);
-
-// Bytes that one token takes in the KV cache over all layers.
-int64_t KvBytesPerToken(const ModelConfig& config, KvFormat format);
 
 }  // namespace expertd

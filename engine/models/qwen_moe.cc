@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "engine/base/status_macros.h"
-#include "engine/base/strings.h"
 #include "engine/models/config_reading.h"
 #include "engine/models/decoder_model.h"
 #include "engine/models/registry.h"
@@ -12,42 +11,15 @@
 namespace expertd {
 namespace {
 
-constexpr int kMaxExperts = 4096;
-constexpr int kMaxExpertsPerToken = 256;
-constexpr int kMaxExpertWidth = 1 << 20;
-
-absl::StatusOr<MoeSpec> ReadMoeSpec(const Json& json) {
-  MoeSpec spec;
+absl::Status FillLayers(const Json& json, ModelConfig& config) {
   // Newer files say num_local_experts.
   const std::string_view count_key = JsonFind(json, "num_experts") != nullptr ? "num_experts" : "num_local_experts";
-  ASSIGN_OR_RETURN(spec.num_experts, ReadSize(json, count_key, kMaxExperts));
-  ASSIGN_OR_RETURN(spec.experts_per_token, ReadSize(json, "num_experts_per_tok", kMaxExpertsPerToken));
-  ASSIGN_OR_RETURN(spec.expert_intermediate_size, ReadSize(json, "moe_intermediate_size", kMaxExpertWidth));
-  ASSIGN_OR_RETURN(spec.router.normalizes_top_k, JsonBoolOr(json, "norm_topk_prob", false));
-  if (spec.experts_per_token > spec.num_experts) {
-    return absl::InvalidArgumentError(StrCat("num_experts_per_tok is ", spec.experts_per_token, "; must be at most ",
-                                             count_key, " ", spec.num_experts));
-  }
-  return spec;
-}
-
-absl::StatusOr<std::set<int64_t>> ReadDenseLayers(const Json& json, int num_layers) {
-  std::set<int64_t> dense;
-  const Json* const list = JsonFind(json, "mlp_only_layers");
-  if (list == nullptr) return dense;
-  if (!list->is_array()) return absl::InvalidArgumentError("mlp_only_layers must be a list of layer indices");
-  for (const Json& element : *list) {
-    const Json holder = {{"mlp_only_layers", element}};
-    ASSIGN_OR_RETURN(const int64_t layer, JsonInt(holder, "mlp_only_layers", 0, num_layers - 1));
-    dense.insert(layer);
-  }
-  return dense;
-}
-
-absl::Status FillLayers(const Json& json, ModelConfig& config) {
-  ASSIGN_OR_RETURN(const MoeSpec moe, ReadMoeSpec(json));
+  ASSIGN_OR_RETURN(MoeSpec moe, ReadMoeSpec(json, count_key));
+  SoftmaxTopKRouter router;
+  ASSIGN_OR_RETURN(router.normalizes_top_k, JsonBoolOr(json, "norm_topk_prob", false));
+  moe.router = router;
   ASSIGN_OR_RETURN(const int64_t sparse_step, JsonIntOr(json, "decoder_sparse_step", 1, 1, INT32_MAX));
-  ASSIGN_OR_RETURN(const std::set<int64_t> dense_layers, ReadDenseLayers(json, config.num_layers()));
+  ASSIGN_OR_RETURN(const std::set<int64_t> dense_layers, ReadMlpOnlyLayers(json, config.num_layers()));
   for (int i = 0; i < config.num_layers(); ++i) {
     if (!dense_layers.contains(i) && (i + 1) % sparse_step == 0) {
       config.layers[i].ffn = moe;
@@ -61,23 +33,16 @@ absl::Status FillLayers(const Json& json, ModelConfig& config) {
 absl::StatusOr<ModelConfig> ReadQwen3MoeConfig(const Json& json) {
   ASSIGN_OR_RETURN(ModelConfig config, ReadDecoderConfig(json, {}));
   config.architecture = kQwen3MoeFamily.architecture;
-  ASSIGN_OR_RETURN(const bool has_bias, JsonBoolOr(json, "attention_bias", false));
-  config.attention.has_qkv_bias = has_bias;
-  config.attention.has_output_bias = has_bias;
-  config.attention.has_qk_norm = true;
+  GqaSpec& attention = std::get<GqaSpec>(config.attention);
+  ASSIGN_OR_RETURN(attention.has_qkv_bias, JsonBoolOr(json, "attention_bias", false));
+  attention.has_output_bias = attention.has_qkv_bias;
+  attention.has_qk_norm = true;
   RETURN_IF_ERROR(FillLayers(json, config));
   return config;
 }
 
-absl::StatusOr<std::unique_ptr<Model>> BuildQwen3Moe(ModelConfig config, WeightReader& reader,
-                                                     const LoadOptions& options, ThreadPool& pool) {
-  DecoderNames names;
-  names.layer = LlamaLayerNames;
-  return LoadDecoderModel(std::move(config), names, reader, options, pool);
-}
-
 }  // namespace
 
-constexpr ModelFamily kQwen3MoeFamily = {"Qwen3MoeForCausalLM", ReadQwen3MoeConfig, BuildQwen3Moe};
+constexpr ModelFamily kQwen3MoeFamily = {"Qwen3MoeForCausalLM", ReadQwen3MoeConfig, BuildLlamaLayout};
 
 }  // namespace expertd

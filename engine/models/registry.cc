@@ -14,10 +14,8 @@ namespace expertd {
 namespace {
 
 // Every architecture that can be served; a new family is one line here.
-const std::array<const ModelFamily*, 3> kFamilies = {
-    &kQwen2Family,
-    &kQwen3Family,
-    &kQwen3MoeFamily,
+const std::array kFamilies = {
+    &kQwen2Family, &kQwen3Family, &kQwen3MoeFamily, &kPanguProMoeFamily, &kPanguEmbeddedFamily, &kLlamaFamily,
 };
 
 }  // namespace

@@ -28,9 +28,14 @@ absl::StatusOr<const ModelFamily*> FindFamily(const Json& json);
 // "Qwen2ForCausalLM, ...".
 std::string KnownArchitectures();
 
-// The families, each in a file of its own.
-extern const ModelFamily kQwen2Family;     // qwen.cc
-extern const ModelFamily kQwen3Family;     // qwen.cc
-extern const ModelFamily kQwen3MoeFamily;  // qwen_moe.cc
+// The families and their files.
+extern const ModelFamily kQwen2Family;          // qwen.cc
+extern const ModelFamily kQwen3Family;          // qwen.cc
+extern const ModelFamily kQwen3MoeFamily;       // qwen_moe.cc
+extern const ModelFamily kPanguProMoeFamily;    // pangu_pro_moe.cc
+extern const ModelFamily kPanguEmbeddedFamily;  // llama.cc
+extern const ModelFamily kLlamaFamily;          // llama.cc
+extern const ModelFamily kDeepseekV2Family;     // deepseek.cc
+extern const ModelFamily kDeepseekV3Family;     // deepseek.cc
 
 }  // namespace expertd

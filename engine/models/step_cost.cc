@@ -2,48 +2,30 @@
 
 #include <variant>
 
-#include "engine/tensor/panel_layout.h"
+#include "engine/models/model_sizes.h"
 
 namespace expertd {
 namespace {
 
-// A matrix that `num_rows` rows are multiplied with, `count` of them with as many rows each on the mean.
-void AddProducts(WeightFormat format, int64_t outputs, int64_t inputs, double num_rows, double count, StepCost& cost) {
-  cost.weight_bytes += count * static_cast<double>(PackedBytes(format, static_cast<int>(outputs),
-                                                               static_cast<int>(inputs)));
-  cost.matrix_operations += 2.0 * num_rows * static_cast<double>(outputs) * static_cast<double>(inputs);
-}
-
-void AddFeedForward(const LayerSpec& layer, int hidden, WeightFormat format, const StepShape& shape, StepCost& cost) {
-  const auto rows = static_cast<double>(shape.num_rows);
-  if (const auto* dense = std::get_if<DenseSpec>(&layer.ffn)) {
-    AddProducts(format, 2 * int64_t{dense->intermediate_size}, hidden, rows, 1, cost);
-    AddProducts(format, hidden, dense->intermediate_size, rows, 1, cost);
-    return;
-  }
-  const MoeSpec& moe = std::get<MoeSpec>(layer.ffn);
-  const double expert_rows = rows * moe.experts_per_token;
-  AddProducts(WeightFormat::kF32, moe.num_experts, hidden, rows, 1, cost);
-  AddProducts(format, 2 * int64_t{moe.expert_intermediate_size}, hidden, expert_rows, shape.experts_per_layer, cost);
-  AddProducts(format, hidden, moe.expert_intermediate_size, expert_rows, shape.experts_per_layer, cost);
+// Multiply-adds that one query and one key of a layer take over all heads: q . k and p . v.
+double AttendedKeyWork(const AttentionSpec& attention) {
+  if (const auto* gqa = std::get_if<GqaSpec>(&attention)) return 2.0 * gqa->num_heads * gqa->head_dim;
+  const MlaSpec& mla = std::get<MlaSpec>(attention);
+  return static_cast<double>(mla.num_heads) * (mla.cached_dim() + mla.kv_lora_rank);
 }
 
 }  // namespace
 
 StepCost CostOfStep(const ModelConfig& config, WeightFormat format, KvFormat kv_format, const StepShape& shape) {
-  const GqaSpec& attention = config.attention;
-  const int64_t query_width = int64_t{attention.num_heads} * attention.head_dim;
-  const int64_t kv_width = int64_t{attention.num_kv_heads} * attention.head_dim;
-  const auto rows = static_cast<double>(shape.num_rows);
   StepCost cost;
-  for (const LayerSpec& layer : config.layers) {
-    AddProducts(format, query_width + 2 * kv_width, config.hidden_size, rows, 1, cost);
-    AddProducts(format, config.hidden_size, query_width, rows, 1, cost);
-    AddFeedForward(layer, config.hidden_size, format, shape, cost);
-    cost.attention_operations += 4.0 * static_cast<double>(shape.num_attended_keys * query_width);
+  for (const MatrixUse& use : MatricesOf(config)) {
+    const int64_t rows = use.role == MatrixRole::kHead ? shape.num_logits_rows : shape.num_rows;
+    const double read = use.is_expert() ? shape.experts_per_layer : static_cast<double>(use.count);
+    cost.weight_bytes += read * static_cast<double>(MatrixBytes(use, format));
+    cost.matrix_operations += 2.0 * static_cast<double>(rows * use.active * use.rows * use.cols);
   }
-  AddProducts(HeadFormat(format), config.vocab_size, config.hidden_size, static_cast<double>(shape.num_logits_rows), 1,
-              cost);
+  const auto query_keys = static_cast<double>(shape.num_attended_keys * config.num_layers());
+  cost.attention_operations = 2.0 * query_keys * AttendedKeyWork(config.attention);
   cost.kv_bytes = static_cast<double>(shape.num_cached_tokens * KvBytesPerToken(config, kv_format));
   return cost;
 }

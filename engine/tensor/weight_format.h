@@ -33,4 +33,9 @@ constexpr std::optional<WeightFormat> WeightFormatNamed(std::string_view name) {
 // True for formats whose products are sums of integers: rows of x are quantized to 8 bits first.
 constexpr bool IsInteger(WeightFormat format) { return format >= WeightFormat::kInt8; }
 
+// How matrices are held beside others in `format` that are not to be quantized.
+constexpr WeightFormat FloatFormat(WeightFormat format) {
+  return format == WeightFormat::kF32 ? WeightFormat::kF32 : WeightFormat::kBF16;
+}
+
 }  // namespace expertd

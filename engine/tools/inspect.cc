@@ -13,6 +13,7 @@
 #include "engine/kernels/kernels.h"
 #include "engine/loader.h"
 #include "engine/models/model_config.h"
+#include "engine/models/model_sizes.h"
 #include "engine/platform/cpu.h"
 #include "engine/tools/tools.h"
 
@@ -23,6 +24,18 @@ struct InspectOptions {
   EngineConfig engine;
   bool json = false;
 };
+
+Json AttentionJson(const AttentionSpec& attention) {
+  if (const auto* gqa = std::get_if<GqaSpec>(&attention)) {
+    return {{"heads", gqa->num_heads}, {"kv_heads", gqa->num_kv_heads}, {"head_dim", gqa->head_dim}};
+  }
+  const MlaSpec& mla = std::get<MlaSpec>(attention);
+  return {{"heads", mla.num_heads},
+          {"latent_dim", mla.kv_lora_rank},
+          {"rope_head_dim", mla.qk_rope_head_dim},
+          {"nope_head_dim", mla.qk_nope_head_dim},
+          {"value_head_dim", mla.v_head_dim}};
+}
 
 Json FeedForwardJson(const ModelConfig& model) {
   int num_moe = 0;
@@ -42,6 +55,7 @@ Json FeedForwardJson(const ModelConfig& model) {
     json["experts"] = moe->num_experts;
     json["experts_per_token"] = moe->experts_per_token;
     json["expert_intermediate_size"] = moe->expert_intermediate_size;
+    if (moe->shared_intermediate_size > 0) json["shared_intermediate_size"] = moe->shared_intermediate_size;
   }
   return json;
 }
@@ -58,9 +72,7 @@ absl::StatusOr<Json> Describe(const EngineConfig& asked) {
                    {"layers", model.num_layers()},
                    {"hidden_size", model.hidden_size},
                    {"vocab_size", model.vocab_size},
-                   {"attention_heads", model.attention.num_heads},
-                   {"kv_heads", model.attention.num_kv_heads},
-                   {"head_dim", model.attention.head_dim},
+                   {"attention", AttentionJson(model.attention)},
                    {"feed_forward", FeedForwardJson(model)},
                    {"max_positions", model.max_positions()},
                    {"ties_embeddings", model.ties_embeddings}};

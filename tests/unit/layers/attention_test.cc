@@ -67,7 +67,7 @@ class Bench {
         batch_.positions.push_back(shape.num_computed + i);
       }
     }
-    return PlanAttention(batch_, kSpec, *kv_, rope_, context_);
+    return PlanAttention(batch_, ShapeOf(kSpec), *kv_, rope_, context_);
   }
 
   // The layer's output for the step: rows of random input that depend only on sequence and position.
@@ -115,7 +115,7 @@ TEST(GqaAttentionTest, SharesTheKeysOfOneLongSequenceAmongThreads) {
   int next_part = 0;
   for (const AttentionPart& part : step.parts.subspan(0, 4)) {
     EXPECT_EQ(part.key_part_begin, next_part);
-    EXPECT_EQ(part.kv_head_end, 1);
+    EXPECT_EQ(part.group_end, 1);
     next_part = part.key_part_end;
   }
   EXPECT_EQ(next_part, NumAttentionParts(1801));

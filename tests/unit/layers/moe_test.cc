@@ -35,12 +35,18 @@ struct Routed {
   std::vector<float> weights;
 };
 
-Routed RouteLogits(std::vector<float> logits, int per_token, bool normalizes) {
-  const auto router =
-      MakeSoftmaxTopKRouter({.normalizes_top_k = normalizes}, static_cast<int>(logits.size()), per_token);
+Routed RouteLogits(std::vector<float> logits, int per_token, const RouterSpec& rule,
+                   std::vector<float> per_expert = {}) {
+  const MoeSpec spec = {
+      .num_experts = static_cast<int>(logits.size()), .experts_per_token = per_token, .router = rule};
+  const auto router = MakeRouter(spec, std::move(per_expert));
   Routed routed = {std::vector<int32_t>(per_token), std::vector<float>(per_token)};
   router->Route(logits.data(), 1, routed.experts.data(), routed.weights.data(), Scalar());
   return routed;
+}
+
+Routed RouteLogits(std::vector<float> logits, int per_token, bool normalizes) {
+  return RouteLogits(std::move(logits), per_token, SoftmaxTopKRouter{.normalizes_top_k = normalizes});
 }
 
 TEST(SoftmaxTopKTest, TakesTheBestInDescendingOrder) {
@@ -70,10 +76,76 @@ TEST(SoftmaxTopKTest, StaysWithinTheExpertsWhateverComes) {
   EXPECT_THAT(RouteLogits({infinity, -infinity, nan, 1}, 4, true).experts, Each(AllOf(Ge(0), Lt(4))));
 }
 
+TEST(SoftmaxTopKTest, ChoosesOnlyFromTheGroupsWithTheBestExperts) {
+  const SoftmaxTopKRouter rule = {
+      .normalizes_top_k = false, .num_groups = 3, .num_chosen_groups = 2, .scaling_factor = 16.0};
+  // Groups of two. The second has the best sum, but not the best experts.
+  const std::vector<float> probabilities = {0.3f, 0.02f, 0.22f, 0.21f, 0.23f, 0.02f};
+  std::vector<float> logits;
+  for (const float p : probabilities) logits.push_back(std::log(p));
+
+  const Routed routed = RouteLogits(logits, 3, rule);
+
+  EXPECT_THAT(routed.experts, ElementsAre(0, 4, 1));
+  EXPECT_NEAR(routed.weights[0], 16.0f * 0.3f, 1e-5f);
+  EXPECT_NEAR(routed.weights[1], 16.0f * 0.23f, 1e-5f);
+}
+
+float Logit(float probability) { return std::log(probability / (1.0f - probability)); }
+
+TEST(SigmoidTopKTest, ChoosesByBiasedScoresAndWeighsByScores) {
+  const SigmoidTopKRouter rule = {.normalizes_top_k = true, .scaling_factor = 2.5};
+
+  const Routed routed =
+      RouteLogits({Logit(0.9f), Logit(0.5f), Logit(0.25f), Logit(0.6f)}, 2, rule, {-0.8f, 0.0f, 0.5f, 0.0f});
+
+  EXPECT_THAT(routed.experts, ElementsAre(2, 3));  // by 0.75 and 0.6
+  EXPECT_NEAR(routed.weights[0], 2.5f * 0.25f / 0.85f, 1e-5f);
+  EXPECT_NEAR(routed.weights[1], 2.5f * 0.6f / 0.85f, 1e-5f);
+}
+
+TEST(SigmoidTopKTest, RatesAGroupByItsBestTwoAndExcludesTheOthersWhateverTheirSign) {
+  const SigmoidTopKRouter rule = {.normalizes_top_k = false, .num_groups = 2, .num_chosen_groups = 1};
+
+  // Biased scores: 0.9, -0.8, -0.8 in the first group, 0.1, 0.1, -0.9 in the second, whose best two sum to more.
+  const Routed routed =
+      RouteLogits(std::vector<float>(6, Logit(0.5f)), 3, rule, {0.4f, -1.3f, -1.3f, -0.4f, -0.4f, -1.4f});
+
+  EXPECT_THAT(routed.experts, ElementsAre(3, 4, 5));
+  EXPECT_NEAR(routed.weights[2], 0.5f, 1e-6f);
+}
+
+TEST(SigmoidTopKTest, StaysWithinTheExpertsWhateverComes) {
+  const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
+  const SigmoidTopKRouter rule = {.num_groups = 2, .num_chosen_groups = 1};
+
+  EXPECT_THAT(RouteLogits({nan, nan, nan, nan}, 2, rule, {0, nan, 0, 0}).experts, Each(AllOf(Ge(0), Lt(4))));
+  EXPECT_THAT(RouteLogits({infinity, -infinity, nan, 1}, 2, rule, {0, 0, 0, 0}).experts, Each(AllOf(Ge(0), Lt(4))));
+}
+
+TEST(GroupedTest, TakesTheBestOfEachGroupAndScalesItsProbability) {
+  // Softmax over all: 0.1, 0.2, 0.3, 0.4; the scale does not take part in the choice.
+  const std::vector<float> logits = {std::log(1.0f), std::log(2.0f), std::log(3.0f), std::log(4.0f)};
+
+  const Routed routed = RouteLogits(logits, 2, GroupedRouter{}, {100.0f, 3.0f, 100.0f, 0.5f});
+
+  EXPECT_THAT(routed.experts, ElementsAre(1, 3));
+  EXPECT_NEAR(routed.weights[0], 0.6f, 1e-6f);
+  EXPECT_NEAR(routed.weights[1], 0.2f, 1e-6f);
+}
+
+TEST(GroupedTest, TakesTheLowerIndexOfATieAndScalesOfOneByDefault) {
+  const Routed routed = RouteLogits({1, 1, 1, 1, 1, 1}, 3, GroupedRouter{});
+
+  EXPECT_THAT(routed.experts, ElementsAre(0, 2, 4));
+  EXPECT_NEAR(routed.weights[0], 1.0f / 6.0f, 1e-6f);
+}
+
 // ---- experts ----
 
 constexpr int kHidden = 40, kWidth = 36, kExperts = 5, kPerToken = 2;
-constexpr MoeSpec kSpec = {kExperts, kPerToken, kWidth, {.normalizes_top_k = true}};
+constexpr MoeSpec kSpec = {
+    .num_experts = kExperts, .experts_per_token = kPerToken, .expert_intermediate_size = kWidth};
 
 std::vector<float> Random(int64_t size, unsigned seed) { return RandomNormal(size, seed, 0.3f); }
 
@@ -150,7 +222,8 @@ std::vector<float> RunLayer(const FeedForward& layer, const std::vector<float>& 
 }
 
 std::unique_ptr<FeedForward> Load(const WeightSource& source) {
-  return *LoadMoe(kSpec, kHidden, {"router", "experts"}, *MakeSourceReader(source, WeightFormat::kF32));
+  return *LoadMoe(kSpec, kHidden, {.router = "router", .experts = "experts"},
+                  *MakeSourceReader(source, WeightFormat::kF32));
 }
 
 TEST(MoeTest, AddsTheWeightedOutputsOfTheChosenExperts) {

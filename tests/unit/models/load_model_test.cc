@@ -9,6 +9,7 @@
 
 #include "engine/base/json.h"
 #include "engine/base/strings.h"
+#include "engine/models/model_sizes.h"
 #include "tests/unit/models/support/model_harness.h"
 
 namespace expertd {

@@ -1,4 +1,5 @@
 #include "engine/models/model_config.h"
+#include "engine/models/model_sizes.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -13,6 +14,7 @@ namespace {
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::StartsWith;
 
 // The shapes of Qwen2.5-7B-Instruct.
 Json Qwen2Json() {
@@ -51,17 +53,19 @@ std::string ErrorOf(const Json& json, absl::StatusCode code) {
 std::string Invalid(const Json& json) { return ErrorOf(json, absl::StatusCode::kInvalidArgument); }
 std::string Unsupported(const Json& json) { return ErrorOf(json, absl::StatusCode::kUnimplemented); }
 
+const GqaSpec& Gqa(const ModelConfig& config) { return std::get<GqaSpec>(config.attention); }
+
 TEST(ModelConfigTest, ReadsADenseModel) {
   const auto config = ParseModelConfig(Qwen2Json());
 
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->architecture, "Qwen2ForCausalLM");
   EXPECT_EQ(config->num_layers(), 28);
-  EXPECT_EQ(config->attention.head_dim, 128);
-  EXPECT_EQ(config->attention.num_kv_heads, 4);
-  EXPECT_TRUE(config->attention.has_qkv_bias);
-  EXPECT_FALSE(config->attention.has_output_bias);
-  EXPECT_FALSE(config->attention.has_qk_norm);
+  EXPECT_EQ(Gqa(*config).head_dim, 128);
+  EXPECT_EQ(Gqa(*config).num_kv_heads, 4);
+  EXPECT_TRUE(Gqa(*config).has_qkv_bias);
+  EXPECT_FALSE(Gqa(*config).has_output_bias);
+  EXPECT_FALSE(Gqa(*config).has_qk_norm);
   EXPECT_EQ(config->rope.theta, 1e6);
   EXPECT_EQ(config->rope.rotary_dim, 128);
   EXPECT_EQ(config->max_positions(), 32768);
@@ -83,14 +87,14 @@ TEST(ModelConfigTest, ReadsASparseModel) {
   const auto config = ParseModelConfig(Qwen3MoeJson());
 
   ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_EQ(config->attention.head_dim, 128);
-  EXPECT_TRUE(config->attention.has_qk_norm);
-  EXPECT_FALSE(config->attention.has_qkv_bias);
+  EXPECT_EQ(Gqa(*config).head_dim, 128);
+  EXPECT_TRUE(Gqa(*config).has_qk_norm);
+  EXPECT_FALSE(Gqa(*config).has_qkv_bias);
   const MoeSpec& moe = std::get<MoeSpec>(config->layers[47].ffn);
   EXPECT_EQ(moe.num_experts, 128);
   EXPECT_EQ(moe.experts_per_token, 8);
   EXPECT_EQ(moe.expert_intermediate_size, 768);
-  EXPECT_TRUE(moe.router.normalizes_top_k);
+  EXPECT_TRUE(std::get<SoftmaxTopKRouter>(moe.router).normalizes_top_k);
   EXPECT_THAT(config->eos_token_ids, ElementsAre(151645, 151643));
 }
 
@@ -147,14 +151,14 @@ TEST(ModelConfigTest, ReadsYarn) {
 TEST(ModelConfigTest, TakesTheHeadDimOfTheFamilyWhenTheFileHasNone) {
   Json dense = With(Without(Qwen3MoeJson(), "head_dim"), "architectures", {"Qwen3ForCausalLM"});
 
-  EXPECT_EQ(ParseModelConfig(dense)->attention.head_dim, 128);
-  EXPECT_EQ(ParseModelConfig(Without(Qwen3MoeJson(), "head_dim"))->attention.head_dim, 64);
+  EXPECT_EQ(Gqa(*ParseModelConfig(dense)).head_dim, 128);
+  EXPECT_EQ(Gqa(*ParseModelConfig(Without(Qwen3MoeJson(), "head_dim"))).head_dim, 64);
 }
 
 TEST(ModelConfigTest, NamesAnUnknownArchitectureAndTheKnownOnes) {
-  EXPECT_EQ(Unsupported(With(Qwen2Json(), "architectures", {"MambaForCausalLM"})),
-            "architecture \"MambaForCausalLM\" is not supported; supported are Qwen2ForCausalLM, Qwen3ForCausalLM, "
-            "Qwen3MoeForCausalLM");
+  EXPECT_THAT(Unsupported(With(Qwen2Json(), "architectures", {"MambaForCausalLM"})),
+              StartsWith("architecture \"MambaForCausalLM\" is not supported; supported are Qwen2ForCausalLM, "
+                         "Qwen3ForCausalLM, Qwen3MoeForCausalLM, PanguProMoEForCausalLM, "));
   EXPECT_EQ(Invalid(Without(Qwen2Json(), "architectures")), "architectures is missing");
   EXPECT_EQ(Invalid(With(Qwen2Json(), "architectures", Json::array())), "architectures must be a list of names");
 }

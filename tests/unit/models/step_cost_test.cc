@@ -11,12 +11,10 @@ ModelConfig SmallModel() {
   ModelConfig config;
   config.hidden_size = 64;
   config.vocab_size = 96;
-  config.attention.num_heads = 4;
-  config.attention.num_kv_heads = 2;
-  config.attention.head_dim = 32;
+  config.attention = GqaSpec{.num_heads = 4, .num_kv_heads = 2, .head_dim = 32};
   config.layers.resize(2);
   config.layers[0].ffn = DenseSpec{128};
-  config.layers[1].ffn = MoeSpec{8, 2, 32, {}};
+  config.layers[1].ffn = MoeSpec{.num_experts = 8, .experts_per_token = 2, .expert_intermediate_size = 32};
   return config;
 }
 

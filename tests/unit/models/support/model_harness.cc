@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "engine/base/log.h"
+#include "engine/models/model_sizes.h"
 #include "engine/platform/cpu.h"
 
 namespace expertd {
