@@ -22,10 +22,11 @@ namespace expertd {
 // K and V of one layer, by blocks: the tiles of block b and kv head h are number b * num_kv_heads + h behind the bases.
 struct PagedKvLayer {
   void* key_base = nullptr;    // 64-byte aligned
-  void* value_base = nullptr;  // 64-byte aligned
+  void* value_base = nullptr;  // 64-byte aligned; null for a latent cache, where a value is the beginning of its key
   KvFormat format = KvFormat::kF32;
   int num_kv_heads = 0;
-  int head_dim = 0;    // any value >= 1; not necessarily a multiple of a vector
+  int head_dim = 0;    // of keys and queries; any value >= 1, not necessarily a multiple of a vector
+  int value_dim = 0;   // of values and outputs: 1 .. head_dim
   int block_size = 0;  // 16, 32, 64 or 128
 };
 
@@ -36,13 +37,13 @@ inline constexpr int kAttentionPartKeys = 512;
 constexpr int NumAttentionParts(int num_keys) { return (num_keys + kAttentionPartKeys - 1) / kAttentionPartKeys; }
 
 // Floats of the partial result of one query in one part: the values of keys weighted by exp(score - maximum),
-// [head_dim rounded up to kKvDimUnit]; the maximum of the scores; the sum of the weights; room up to 64 bytes.
-constexpr int64_t AttentionPartialFloats(int head_dim) { return PaddedHeadDim(head_dim) + 16; }
+// [value_dim rounded up to kKvDimUnit]; the maximum of the scores; the sum of the weights; room up to 64 bytes.
+constexpr int64_t AttentionPartialFloats(int value_dim) { return PaddedKvDim(value_dim) + 16; }
 
 struct AttentionArgs {
   const float* queries = nullptr;  // rows of [num_heads, head_dim]; row r at queries + r * query_stride
   int64_t query_stride = 0;        // elements
-  float* output = nullptr;         // [num_heads, head_dim] per row, row stride output_stride
+  float* output = nullptr;         // [num_heads, value_dim] per row, row stride output_stride
   int64_t output_stride = 0;
   int num_rows = 0;                // consecutive rows of one sequence
   int first_position = 0;          // position of row 0; row r attends to positions [0, first_position + r]
@@ -171,12 +172,14 @@ struct Kernels {
   // The indices of the first `limit` logits in [low, high], ascending; returns how many they are.
   int64_t (*find_logits)(const LogitsRow& row, float low, float high, int64_t limit, int32_t* indices);
 
-  // Stores one token's K and V heads ([num_kv_heads, head_dim] each) at `slot` = block * block_size + offset. bf16 is
-  // rounded to nearest even; int8 codes and scales are those of `quantize`.
+  // Stores one token's K heads [num_kv_heads, head_dim] and V heads [num_kv_heads, value_dim], null for a latent cache,
+  // at `slot` = block * block_size + offset. bf16 is rounded to nearest even; int8 codes and scales are those of
+  // `quantize`.
   void (*store_kv)(const float* key, const float* value, int64_t slot, const PagedKvLayer& kv);
 
   // Causal attention of the rows of one sequence, for kv heads [kv_head_begin, kv_head_end) and their query heads. An
-  // int8 cache's scales multiply its codes' scores and the weights of its codes.
+  // int8 cache's scales multiply its codes' scores and the weights of its codes. A call for some of the query heads of
+  // a layer with one kv head has `queries`, `output` and num_heads of these alone.
   // `scratch` holds attention_scratch_floats(args) floats.
   void (*attention)(const AttentionArgs& args, int kv_head_begin, int kv_head_end, float* scratch);
   int64_t (*attention_scratch_floats)(const AttentionArgs& args);

@@ -200,13 +200,13 @@ int64_t FindLogits(const LogitsRow& row, float low, float high, int64_t limit, i
 // The tile of K, or of V, of a block and head, as tensor/kv_layout.h says.
 class KvTile {
  public:
-  KvTile(void* base, const PagedKvLayer& kv, int64_t block, int head)
+  KvTile(void* base, int dim, const PagedKvLayer& kv, int64_t block, int head)
       : format_(kv.format),
-        head_dim_(kv.head_dim),
+        dim_(dim),
         block_size_(kv.block_size),
         bytes_(static_cast<std::byte*>(base) +
-               (block * kv.num_kv_heads + head) * KvTileBytes(kv.format, kv.head_dim, kv.block_size)),
-        scales_(reinterpret_cast<float*>(bytes_ + int64_t{kv.block_size} * PaddedHeadDim(kv.head_dim))) {}
+               (block * kv.num_kv_heads + head) * KvTileBytes(kv.format, dim, kv.block_size)),
+        scales_(reinterpret_cast<float*>(bytes_ + int64_t{kv.block_size} * PaddedKvDim(dim))) {}
 
   // Element d of a token, without its scale.
   float Key(int token, int d) const { return Load(KeyIndex(token, d)); }
@@ -226,7 +226,7 @@ class KvTile {
     return (int64_t{d / 2} * block_size_ + token) * 2 + d % 2;
   }
   int64_t ValueIndex(int token, int d) const {
-    const int64_t padded_dim = PaddedHeadDim(head_dim_);
+    const int64_t padded_dim = PaddedKvDim(dim_);
     if (format_ != KvFormat::kBF16) return token * padded_dim + d;
     return (token / 2 * padded_dim + d) * 2 + token % 2;
   }
@@ -240,15 +240,15 @@ class KvTile {
   template <typename IndexOf>
   void Store(const float* head, int token, IndexOf index_of) {
     if (format_ != KvFormat::kInt8) {
-      for (int d = 0; d < head_dim_; ++d) StoreElement(head[d], index_of(d));
-      if (head_dim_ % 2 != 0) StoreElement(0.0f, index_of(head_dim_));
+      for (int d = 0; d < dim_; ++d) StoreElement(head[d], index_of(d));
+      if (dim_ % 2 != 0) StoreElement(0.0f, index_of(dim_));
       return;
     }
-    const int num_groups = (head_dim_ + kGroupInputs - 1) / kGroupInputs;
+    const int num_groups = (dim_ + kGroupInputs - 1) / kGroupInputs;
     std::vector<int8_t> codes(static_cast<size_t>(num_groups) * kGroupInputs);
     std::vector<int32_t> sums(static_cast<size_t>(1 + num_groups));
-    Quantize(head, head_dim_, codes.data(), &scales_[token], sums.data());
-    for (int d = 0; d < (head_dim_ + 1) / 2 * 2; ++d) reinterpret_cast<int8_t*>(bytes_)[index_of(d)] = codes[d];
+    Quantize(head, dim_, codes.data(), &scales_[token], sums.data());
+    for (int d = 0; d < (dim_ + 1) / 2 * 2; ++d) reinterpret_cast<int8_t*>(bytes_)[index_of(d)] = codes[d];
   }
 
   void StoreElement(float value, int64_t index) {
@@ -260,31 +260,39 @@ class KvTile {
   }
 
   KvFormat format_;
-  int head_dim_;
+  int dim_;  // head_dim of K, value_dim of V
   int block_size_;
   std::byte* bytes_;
   float* scales_;  // int8 only
 };
 
+KvTile KeyTile(const PagedKvLayer& kv, int64_t block, int head) {
+  return KvTile(kv.key_base, kv.head_dim, kv, block, head);
+}
+KvTile ValueTile(const PagedKvLayer& kv, int64_t block, int head) {
+  return KvTile(kv.value_base, kv.value_dim, kv, block, head);
+}
+
 void StoreKv(const float* key, const float* value, int64_t slot, const PagedKvLayer& kv) {
   const int64_t block = slot / kv.block_size;
   const int token = static_cast<int>(slot % kv.block_size);
   for (int head = 0; head < kv.num_kv_heads; ++head) {
-    KvTile(kv.key_base, kv, block, head).StoreKey(key + head * kv.head_dim, token);
-    KvTile(kv.value_base, kv, block, head).StoreValue(value + head * kv.head_dim, token);
+    KeyTile(kv, block, head).StoreKey(key + head * kv.head_dim, token);
+    if (value != nullptr) ValueTile(kv, block, head).StoreValue(value + head * kv.value_dim, token);
   }
 }
 
 // The partial result of one head of one row; `scores` has room for a part.
 void AttendPart(const AttentionArgs& args, int row, int head, int part, float* scores, float* partial) {
   const PagedKvLayer& kv = args.kv;
-  const int kv_head = head / (args.num_heads / kv.num_kv_heads), padded_dim = PaddedHeadDim(kv.head_dim);
+  const int kv_head = head / (args.num_heads / kv.num_kv_heads), padded_dim = PaddedKvDim(kv.value_dim);
+  const bool is_latent = kv.value_base == nullptr;
   const int begin = part * kAttentionPartKeys;
   const int num_keys = std::min(args.first_position + row + 1 - begin, kAttentionPartKeys);
   const float* query = args.queries + row * args.query_stride + head * kv.head_dim;
   for (int key = 0; key < num_keys; ++key) {
     const int token = (begin + key) % kv.block_size;
-    const KvTile keys(kv.key_base, kv, args.block_table[(begin + key) / kv.block_size], kv_head);
+    const KvTile keys = KeyTile(kv, args.block_table[(begin + key) / kv.block_size], kv_head);
     float dot = 0.0f;
     for (int d = 0; d < kv.head_dim; ++d) dot = std::fma(query[d], keys.Key(token, d), dot);
     scores[key] = dot * args.scale * keys.ScaleOf(token);
@@ -294,12 +302,14 @@ void AttendPart(const AttentionArgs& args, int row, int head, int part, float* s
   std::fill(partial, partial + padded_dim, 0.0f);
   for (int key = 0; key < num_keys; ++key) {
     const int token = (begin + key) % kv.block_size;
-    const KvTile values(kv.value_base, kv, args.block_table[(begin + key) / kv.block_size], kv_head);
+    const int64_t block = args.block_table[(begin + key) / kv.block_size];
+    const KvTile values = is_latent ? KeyTile(kv, block, kv_head) : ValueTile(kv, block, kv_head);
     const float weight = std::exp(scores[key] - maximum);
     const float value_weight = weight * values.ScaleOf(token);
     sum += weight;
-    for (int d = 0; d < kv.head_dim; ++d) {
-      partial[d] = std::fma(value_weight, values.Value(token, d), partial[d]);
+    for (int d = 0; d < kv.value_dim; ++d) {
+      const float value = is_latent ? values.Key(token, d) : values.Value(token, d);
+      partial[d] = std::fma(value_weight, value, partial[d]);
     }
   }
   partial[padded_dim] = maximum;
@@ -316,23 +326,23 @@ void MergePart(const float* part, int padded_dim, float* merged) {
 }
 
 void WriteOutput(const AttentionArgs& args, int row, int head, const float* merged) {
-  const int head_dim = args.kv.head_dim;
-  float* const output = args.output + row * args.output_stride + head * head_dim;
-  for (int d = 0; d < head_dim; ++d) output[d] = merged[d] / merged[PaddedHeadDim(head_dim) + 1];
+  const int value_dim = args.kv.value_dim;
+  float* const output = args.output + row * args.output_stride + head * value_dim;
+  for (int d = 0; d < value_dim; ++d) output[d] = merged[d] / merged[PaddedKvDim(value_dim) + 1];
 }
 
 float* PartialAt(const AttentionArgs& args, int part, int row, int head) {
   const int num_kv_heads = args.kv.num_kv_heads, group = args.num_heads / num_kv_heads;
   const int64_t kv_head_index = int64_t{part} * num_kv_heads + head / group;
   return args.partials + ((kv_head_index * args.num_rows + row) * group + head % group) *
-                             AttentionPartialFloats(args.kv.head_dim);
+                             AttentionPartialFloats(args.kv.value_dim);
 }
 
 void Attention(const AttentionArgs& args, int kv_head_begin, int kv_head_end, float* scratch) {
-  const int group = args.num_heads / args.kv.num_kv_heads, padded_dim = PaddedHeadDim(args.kv.head_dim);
+  const int group = args.num_heads / args.kv.num_kv_heads, padded_dim = PaddedKvDim(args.kv.value_dim);
   float* const scores = scratch;
   float* const part_result = scores + kAttentionPartKeys;
-  float* const merged = part_result + AttentionPartialFloats(args.kv.head_dim);
+  float* const merged = part_result + AttentionPartialFloats(args.kv.value_dim);
   for (int row = 0; row < args.num_rows; ++row) {
     const int num_parts = NumAttentionParts(args.first_position + row + 1);
     for (int head = kv_head_begin * group; head < kv_head_end * group; ++head) {
@@ -353,7 +363,7 @@ void Attention(const AttentionArgs& args, int kv_head_begin, int kv_head_end, fl
 }
 
 int64_t AttentionScratchFloats(const AttentionArgs& args) {
-  return kAttentionPartKeys + 2 * AttentionPartialFloats(args.kv.head_dim);
+  return kAttentionPartKeys + 2 * AttentionPartialFloats(args.kv.value_dim);
 }
 
 void MergeAttention(const AttentionArgs& args, int kv_head_begin, int kv_head_end) {
@@ -362,7 +372,7 @@ void MergeAttention(const AttentionArgs& args, int kv_head_begin, int kv_head_en
     for (int head = kv_head_begin * group; head < kv_head_end * group; ++head) {
       float* const merged = PartialAt(args, 0, row, head);
       for (int part = 1; part < NumAttentionParts(args.first_position + row + 1); ++part) {
-        MergePart(PartialAt(args, part, row, head), PaddedHeadDim(args.kv.head_dim), merged);
+        MergePart(PartialAt(args, part, row, head), PaddedKvDim(args.kv.value_dim), merged);
       }
       WriteOutput(args, row, head, merged);
     }

@@ -19,6 +19,7 @@ absl::Status CheckSpec(const KvCacheSpec& spec) {
   RETURN_IF_ERROR(CheckSetting("num_layers", spec.num_layers, 1, 4096));
   RETURN_IF_ERROR(CheckSetting("num_kv_heads", spec.num_kv_heads, 1, 4096));
   RETURN_IF_ERROR(CheckSetting("head_dim", spec.head_dim, 1, 4096));
+  RETURN_IF_ERROR(CheckSetting("value_dim", spec.value_dim, 1, spec.head_dim));
   RETURN_IF_ERROR(CheckSetting("num_blocks", spec.num_blocks, 1, INT32_MAX));
   const int block_size = spec.block_size;
   if (block_size != 16 && block_size != 32 && block_size != 64 && block_size != 128) {
@@ -46,7 +47,8 @@ void* KvCache::keys(int layer) {
 }
 
 void* KvCache::values(int layer) {
-  return static_cast<std::byte*>(keys(layer)) + spec_.num_blocks * (spec_.BlockBytesPerLayer() / 2);
+  if (!spec_.has_values) return nullptr;
+  return static_cast<std::byte*>(keys(layer)) + spec_.num_blocks * spec_.BlockKeyBytesPerLayer();
 }
 
 }  // namespace expertd

@@ -240,7 +240,8 @@ AttentionStep PlanAttention(const ForwardBatch& batch, const AttentionShape& sha
 
 PagedKvLayer PagedLayer(KvCache& kv, int layer) {
   const KvCacheSpec& spec = kv.spec();
-  return {kv.keys(layer), kv.values(layer), spec.format, spec.num_kv_heads, spec.head_dim, spec.block_size};
+  return {kv.keys(layer), kv.values(layer), spec.format,    spec.num_kv_heads,
+          spec.head_dim,  spec.value_dim,   spec.block_size};
 }
 
 void Attend(const AttentionStep& step, const AttentionRows& rows, float scale, const PagedKvLayer& layer,

@@ -156,10 +156,13 @@ KvCacheSpec KvSpecFor(const ModelConfig& config, int block_size, int64_t num_blo
                       .format = format};
   if (const auto* gqa = std::get_if<GqaSpec>(&config.attention)) {
     spec.num_kv_heads = gqa->num_kv_heads;
-    spec.head_dim = gqa->head_dim;
+    spec.head_dim = spec.value_dim = gqa->head_dim;
   } else {
+    const MlaSpec& mla = std::get<MlaSpec>(config.attention);
     spec.num_kv_heads = 1;
-    spec.head_dim = std::get<MlaSpec>(config.attention).cached_dim();
+    spec.head_dim = mla.cached_dim();
+    spec.value_dim = mla.kv_lora_rank;
+    spec.has_values = false;
   }
   return spec;
 }

@@ -28,6 +28,10 @@ struct Shape {
   int head_dim = 32;
   int block_size = 16;
   KvFormat format = KvFormat::kF32;
+  int value_dim = 0;  // 0: as head_dim
+  bool is_latent = false;
+
+  int ValueDim() const { return value_dim == 0 ? head_dim : value_dim; }
 };
 
 class AttentionTest : public KernelsTest {
@@ -35,6 +39,18 @@ class AttentionTest : public KernelsTest {
   float Tolerance(const Shape& shape) const { return Rounds(kernels(), shape.format) ? kRoundedTolerance : kTolerance; }
 };
 EXPERTD_FOR_EVERY_ISA(AttentionTest);
+
+// The numbers that a cache gives back for a head.
+std::vector<double> Stored(const float* head, int dim, KvFormat format) {
+  std::vector<double> stored(head, head + dim);
+  float largest = 0.0f;
+  for (int d = 0; d < dim; ++d) largest = std::max(largest, std::abs(head[d]));
+  for (int d = 0; d < dim; ++d) {
+    if (format == KvFormat::kBF16) stored[d] = ToFloat(ToBFloat16(head[d]));
+    if (format == KvFormat::kInt8) stored[d] = std::nearbyint(head[d] * (127.0f / largest)) * double{largest / 127.0f};
+  }
+  return stored;
+}
 
 // A cache that holds one sequence of `num_tokens` in shuffled blocks, and a query for each token. What no token wrote
 // is NaN, so that any use of it shows.
@@ -44,17 +60,20 @@ class Sequence {
     const int num_blocks = (num_tokens + shape.block_size - 1) / shape.block_size;
     const int64_t num_tiles = int64_t{num_blocks} * shape.num_kv_heads;
     keys_.assign(num_tiles * KvTileBytes(shape.format, shape.head_dim, shape.block_size), 0xff);
-    values_ = keys_;
+    if (!shape.is_latent) {
+      values_.assign(num_tiles * KvTileBytes(shape.format, shape.ValueDim(), shape.block_size), 0xff);
+    }
     block_table_.resize(num_blocks);
     std::iota(block_table_.begin(), block_table_.end(), 0);
     std::shuffle(block_table_.begin(), block_table_.end(), std::mt19937(5));
-    const int kv_width = shape.num_kv_heads * shape.head_dim;
-    const std::vector<float> k = RandomFloats(int64_t{num_tokens} * kv_width, 11);
-    const std::vector<float> v = RandomFloats(int64_t{num_tokens} * kv_width, 12);
+    const int key_width = shape.num_kv_heads * shape.head_dim, value_width = shape.num_kv_heads * shape.ValueDim();
+    const std::vector<float>& k = k_ = RandomFloats(int64_t{num_tokens} * key_width, 11);
+    const std::vector<float>& v = v_ = RandomFloats(int64_t{num_tokens} * value_width, 12);
     for (int token = 0; token < num_tokens; ++token) {
       const int64_t slot =
           int64_t{block_table_[token / shape.block_size]} * shape.block_size + token % shape.block_size;
-      kernels.store_kv(k.data() + int64_t{token} * kv_width, v.data() + int64_t{token} * kv_width, slot, Layer());
+      kernels.store_kv(k.data() + int64_t{token} * key_width,
+                       shape.is_latent ? nullptr : v.data() + int64_t{token} * value_width, slot, Layer());
     }
     queries_ = RandomFloats(num_tokens * query_stride(), 13);
     // Queries that rounding leaves as they are: only that of weights is left to differ.
@@ -69,12 +88,42 @@ class Sequence {
     kernels.attention(args, kv_head_begin, kv_head_end, scratch.data());
   }
 
+  // The same for query heads [head_begin, head_end) of the only kv head.
+  void AttendHeads(const Kernels& kernels, int begin, int end, int head_begin, int head_end,
+                   std::vector<float>* output) {
+    AttentionArgs args = Args(begin, end, output);
+    args.queries += head_begin * shape_.head_dim;
+    args.output += head_begin * shape_.ValueDim();
+    args.num_heads = head_end - head_begin;
+    std::vector<float> scratch = Unset(kernels.attention_scratch_floats(args));
+    kernels.attention(args, 0, 1, scratch.data());
+  }
+
+  // What a head of a row is by definition: softmax(scale q . k) v over the keys up to the row, in doubles.
+  std::vector<double> Definition(int row, int head) const {
+    const int dim = shape_.head_dim, kv_head = head / (shape_.num_heads / shape_.num_kv_heads);
+    std::vector<double> sums(shape_.ValueDim());
+    double total = 0.0;
+    for (int token = 0; token <= row; ++token) {
+      const int64_t place = token * int64_t{shape_.num_kv_heads} + kv_head;
+      const std::vector<double> key = Stored(&k_[place * dim], dim, shape_.format);
+      const std::vector<double> value =
+          shape_.is_latent ? key : Stored(&v_[place * shape_.ValueDim()], shape_.ValueDim(), shape_.format);
+      const float* const query = &queries_[row * query_stride() + head * dim];
+      const double weight = std::exp(std::inner_product(key.begin(), key.end(), query, 0.0) / std::sqrt(dim));
+      total += weight;
+      for (size_t d = 0; d < sums.size(); ++d) sums[d] += weight * value[d];
+    }
+    for (double& sum : sums) sum /= total;
+    return sums;
+  }
+
   // The same for all heads, with the parts of the keys given to `num_calls` calls, the last of them first.
   void AttendByParts(const Kernels& kernels, int begin, int end, int num_calls, std::vector<float>* output) {
     AttentionArgs args = Args(begin, end, output);
     const int num_parts = NumAttentionParts(end);
     std::vector<float> partials =
-        Unset(num_parts * (end - begin) * shape_.num_heads * AttentionPartialFloats(shape_.head_dim));
+        Unset(num_parts * (end - begin) * shape_.num_heads * AttentionPartialFloats(shape_.ValueDim()));
     args.partials = partials.data();
     for (int call = num_calls - 1; call >= 0; --call) {
       args.part_begin = num_parts * call / num_calls;
@@ -95,18 +144,19 @@ class Sequence {
     std::copy(query.begin(), query.end(), queries_.begin() + token * query_stride());
   }
 
-  // Stores `head` as key and value of every kv head.
+  // Stores `head` as key and value of every kv head; these have the same size.
   void StoreKey(const Kernels& kernels, int token, const std::vector<float>& head) {
     std::vector<float> heads;
     for (int i = 0; i < shape_.num_kv_heads; ++i) heads.insert(heads.end(), head.begin(), head.end());
     const int64_t block = block_table_[token / shape_.block_size];
-    kernels.store_kv(heads.data(), heads.data(), block * shape_.block_size + token % shape_.block_size, Layer());
+    const float* const values = shape_.is_latent ? nullptr : heads.data();
+    kernels.store_kv(heads.data(), values, block * shape_.block_size + token % shape_.block_size, Layer());
   }
 
   const std::vector<uint8_t>& keys() const { return keys_; }
   const std::vector<uint8_t>& values() const { return values_; }
   int64_t query_stride() const { return shape_.num_heads * shape_.head_dim + 3; }
-  int64_t output_stride() const { return shape_.num_heads * shape_.head_dim + 2; }
+  int64_t output_stride() const { return shape_.num_heads * shape_.ValueDim() + 2; }
 
  private:
   static std::vector<float> Unset(int64_t size) {
@@ -130,11 +180,18 @@ class Sequence {
   }
 
   PagedKvLayer Layer() {
-    return {keys_.data(), values_.data(), shape_.format, shape_.num_kv_heads, shape_.head_dim, shape_.block_size};
+    return {.key_base = keys_.data(),
+            .value_base = shape_.is_latent ? nullptr : values_.data(),
+            .format = shape_.format,
+            .num_kv_heads = shape_.num_kv_heads,
+            .head_dim = shape_.head_dim,
+            .value_dim = shape_.ValueDim(),
+            .block_size = shape_.block_size};
   }
 
   Shape shape_;
   int num_tokens_;
+  std::vector<float> k_, v_;  // as they were stored: [tokens][kv heads][dim]
   std::vector<uint8_t> keys_, values_;
   std::vector<int32_t> block_table_;
   std::vector<float> queries_;
@@ -151,13 +208,34 @@ std::vector<Shape> Shapes() {
       }
     }
   }
+  for (KvFormat format : kKvFormats) {
+    shapes.push_back({6, 2, 40, 16, format, 33});
+    shapes.push_back({3, 3, 96, 64, format, 32});
+    shapes.push_back({5, 1, 24, 32, format, 16});
+  }
+  return shapes;
+}
+
+// Latent caches: few dims, dims that fill no vector, and those of DeepSeek.
+std::vector<Shape> LatentShapes() {
+  std::vector<Shape> shapes;
+  int block_size = 16;
+  for (auto [head_dim, value_dim] : {std::pair(24, 16), std::pair(40, 33), std::pair(80, 64), std::pair(576, 512)}) {
+    for (int num_heads : {1, 3, 16, 17}) {
+      for (KvFormat format : kKvFormats) {
+        shapes.push_back({num_heads, 1, head_dim, block_size, format, value_dim, true});
+        block_size = block_size == 128 ? 16 : 2 * block_size;
+      }
+    }
+  }
+  shapes.push_back({6, 2, 40, 32, KvFormat::kBF16, 24, true});
   return shapes;
 }
 
 std::string Describe(const Shape& shape) {
   return testing::PrintToString(std::vector<int>{shape.num_heads, shape.num_kv_heads, shape.head_dim,
-                                                 shape.block_size}) +
-         std::string(KvFormatName(shape.format));
+                                                 shape.block_size, shape.ValueDim()}) +
+         std::string(KvFormatName(shape.format)) + (shape.is_latent ? " latent" : "");
 }
 
 TEST_P(AttentionTest, StoresTheBitsOfTheReference) {
@@ -169,12 +247,15 @@ TEST_P(AttentionTest, StoresTheBitsOfTheReference) {
     ASSERT_EQ(actual.keys(), expected.keys()) << Describe(shape);
     ASSERT_EQ(actual.values(), expected.values()) << Describe(shape);
   }
+  for (const Shape& shape : LatentShapes()) {
+    ASSERT_EQ(Sequence(kernels(), shape, 20).keys(), Sequence(Reference(), shape, 20).keys()) << Describe(shape);
+  }
 }
 
 TEST_P(AttentionTest, StoresNanAsNan) {
   const float nan = std::numeric_limits<float>::quiet_NaN(), huge = std::numeric_limits<float>::max();
   BFloat16 keys[16 * kKvDimUnit] = {}, values[16 * kKvDimUnit] = {};
-  const PagedKvLayer layer = {keys, values, KvFormat::kBF16, 1, 1, 16};
+  const PagedKvLayer layer = {keys, values, KvFormat::kBF16, 1, 1, 1, 16};
 
   kernels().store_kv(&nan, &huge, 3, layer);
 
@@ -184,7 +265,7 @@ TEST_P(AttentionTest, StoresNanAsNan) {
 
 TEST_P(AttentionTest, StoresCodesAndOneScaleForEachTokenAndHead) {
   std::vector<int8_t> keys(KvTileBytes(KvFormat::kInt8, 3, 16)), values = keys;
-  const PagedKvLayer layer = {keys.data(), values.data(), KvFormat::kInt8, 1, 3, 16};
+  const PagedKvLayer layer = {keys.data(), values.data(), KvFormat::kInt8, 1, 3, 3, 16};
   const float key[] = {1.27f, -0.635f, 0.0f}, value[] = {0.5f, 254.0f, 3.0f};
 
   kernels().store_kv(key, value, 5, layer);
@@ -207,6 +288,84 @@ TEST_P(AttentionTest, LetsNoInfiniteKeyPassForANumber) {
 
   EXPECT_TRUE(std::isfinite(output[2 * sequence.output_stride()]));
   EXPECT_TRUE(std::isnan(output[3 * sequence.output_stride()]));
+}
+
+TEST_P(AttentionTest, LetsNoInfiniteLatentPassForANumber) {
+  for (KvFormat format : kKvFormats) {
+    Sequence sequence(kernels(), {3, 1, 24, 16, format, 16, true}, 20);
+    sequence.StoreKey(kernels(), 3, std::vector<float>(24, std::numeric_limits<float>::infinity()));
+
+    const std::vector<float> output = sequence.AttendAll(kernels());
+
+    EXPECT_TRUE(std::isfinite(output[2 * sequence.output_stride()])) << KvFormatName(format);
+    EXPECT_FALSE(std::isfinite(output[3 * sequence.output_stride()])) << KvFormatName(format);
+  }
+}
+
+TEST_P(AttentionTest, IsNearItsDefinition) {
+  const int num_tokens = kAttentionPartKeys + 20;
+  for (KvFormat format : kKvFormats) {
+    for (const Shape& shape : {Shape{4, 2, 40, 32, format}, Shape{6, 2, 40, 16, format, 33},
+                               Shape{3, 1, 40, 32, format, 33, true}, Shape{17, 1, 80, 64, format, 64, true}}) {
+      Sequence sequence(kernels(), shape, num_tokens);
+      const std::vector<float> output = sequence.AttendAll(kernels());
+
+      for (int row : {0, 1, 30, 511, 512, 531}) {
+        const std::vector<double> expected = sequence.Definition(row, shape.num_heads - 1);
+        const float* const actual =
+            &output[row * sequence.output_stride() + (shape.num_heads - 1) * shape.ValueDim()];
+
+        for (size_t d = 0; d < expected.size(); ++d) {
+          ASSERT_NEAR(actual[d], expected[d], Tolerance(shape)) << row << " " << d << Describe(shape);
+        }
+      }
+    }
+  }
+}
+
+TEST_P(AttentionTest, IsNearTheReferenceForEveryLatentShape) {
+  const int num_tokens = 70;
+  for (const Shape& shape : LatentShapes()) {
+    const int begin = shape.head_dim > 100 ? num_tokens - 3 : 0;
+    Sequence sequence(kernels(), shape, num_tokens);
+    std::vector<float> expected, actual;
+    sequence.Attend(Reference(), begin, num_tokens, 0, shape.num_kv_heads, &expected);
+
+    sequence.Attend(kernels(), begin, num_tokens, 0, shape.num_kv_heads, &actual);
+
+    for (size_t i = 0; i < actual.size(); ++i) {
+      ASSERT_NEAR(actual[i], expected[i], Tolerance(shape)) << i << Describe(shape);
+    }
+  }
+}
+
+TEST_P(AttentionTest, IsNearTheReferenceForManyHeadsOfALatent) {
+  const Shape shape = {128, 1, 576, 32, KvFormat::kBF16, 512, true};
+  Sequence sequence(kernels(), shape, kAttentionPartKeys + 1);
+  std::vector<float> expected, actual;
+  sequence.Attend(Reference(), kAttentionPartKeys - 1, kAttentionPartKeys + 1, 0, 1, &expected);
+
+  sequence.Attend(kernels(), kAttentionPartKeys - 1, kAttentionPartKeys + 1, 0, 1, &actual);
+
+  for (size_t i = 0; i < actual.size(); ++i) ASSERT_NEAR(actual[i], expected[i], Tolerance(shape)) << i;
+}
+
+TEST_P(AttentionTest, GivesALatentHeadTheSameBitsInAnyCall) {
+  for (KvFormat format : kKvFormats) {
+    const Shape shape = {40, 1, 40, 32, format, 33, true};
+    const int num_tokens = kAttentionPartKeys + 9;
+    Sequence sequence(kernels(), shape, num_tokens);
+    const std::vector<float> whole = sequence.AttendAll(kernels());
+
+    for (const std::vector<int>& cuts : {std::vector{0, 1, 40}, std::vector{0, 5, 21, 40}, std::vector{0, 16, 32, 40}}) {
+      std::vector<float> output;
+      for (size_t i = 0; i + 1 < cuts.size(); ++i) {
+        sequence.AttendHeads(kernels(), 0, num_tokens, cuts[i], cuts[i + 1], &output);
+      }
+
+      ASSERT_EQ(FirstDifference(output, whole), -1) << testing::PrintToString(cuts) << Describe(shape);
+    }
+  }
 }
 
 TEST_P(AttentionTest, IsNearTheReference) {
@@ -255,7 +414,8 @@ TEST_P(AttentionTest, IsNearTheReferenceForEverySizeOfGroup) {
 
 TEST_P(AttentionTest, IsNearTheReferenceAcrossParts) {
   for (const Shape& shape : {Shape{6, 2, 20, 16, KvFormat::kF32}, Shape{6, 2, 64, 32, KvFormat::kBF16},
-                             Shape{7, 1, 80, 128, KvFormat::kInt8}}) {
+                             Shape{7, 1, 80, 128, KvFormat::kInt8}, Shape{3, 1, 40, 128, KvFormat::kBF16, 33, true},
+                             Shape{17, 1, 24, 16, KvFormat::kInt8, 16, true}}) {
     const int num_tokens = 2 * kAttentionPartKeys + 40;
     Sequence sequence(kernels(), shape, num_tokens);
     for (int begin : {0, 500, 511, 512, 1020, 1024}) {
@@ -275,7 +435,11 @@ TEST_P(AttentionTest, IsNearTheReferenceAcrossParts) {
 TEST_P(AttentionTest, GivesARowTheSameBitsInAnyChunk) {
   for (const Shape& shape : {Shape{6, 2, 20, 16, KvFormat::kF32}, Shape{2, 2, 80, 32, KvFormat::kBF16},
                              Shape{8, 1, 128, 32, KvFormat::kF32}, Shape{3, 3, 32, 64, KvFormat::kBF16},
-                             Shape{4, 1, 80, 64, KvFormat::kInt8}}) {
+                             Shape{4, 1, 80, 64, KvFormat::kInt8}, Shape{6, 2, 40, 32, KvFormat::kBF16, 33},
+                             Shape{3, 1, 40, 16, KvFormat::kBF16, 33, true},
+                             Shape{17, 1, 24, 32, KvFormat::kInt8, 16, true},
+                             Shape{16, 1, 80, 128, KvFormat::kBF16, 64, true},
+                             Shape{33, 1, 24, 64, KvFormat::kF32, 24, true}}) {
     const int num_tokens = kAttentionPartKeys + 70;
     Sequence sequence(kernels(), shape, num_tokens);
     const std::vector<float> whole = sequence.AttendAll(kernels());
@@ -306,7 +470,9 @@ TEST_P(AttentionTest, GivesAHeadTheSameBitsWhicheverHeadsComeAlong) {
 TEST_P(AttentionTest, GivesTheSameBitsHoweverCallsShareTheKeys) {
   const int num_tokens = 3 * kAttentionPartKeys + 5;
   for (const Shape& shape : {Shape{6, 2, 20, 16, KvFormat::kF32}, Shape{8, 1, 128, 32, KvFormat::kBF16},
-                             Shape{5, 5, 80, 64, KvFormat::kInt8}}) {
+                             Shape{5, 5, 80, 64, KvFormat::kInt8}, Shape{6, 2, 40, 32, KvFormat::kInt8, 33},
+                             Shape{3, 1, 40, 32, KvFormat::kBF16, 33, true},
+                             Shape{18, 1, 24, 16, KvFormat::kF32, 16, true}}) {
     Sequence sequence(kernels(), shape, num_tokens);
     for (auto [begin, end] : {std::pair(num_tokens - 1, num_tokens), std::pair(kAttentionPartKeys - 2, num_tokens / 2),
                               std::pair(2 * kAttentionPartKeys - 3, 2 * kAttentionPartKeys + 9)}) {
@@ -324,14 +490,17 @@ TEST_P(AttentionTest, GivesTheSameBitsHoweverCallsShareTheKeys) {
 }
 
 TEST_P(AttentionTest, DoesNotDependOnTheBlockSize) {
-  std::vector<float> first;
-  for (int block_size : {16, 32, 64, 128}) {
-    Sequence sequence(kernels(), {4, 2, 40, block_size, KvFormat::kF32}, 600);
+  for (Shape shape : {Shape{4, 2, 40, 16, KvFormat::kF32}, Shape{3, 1, 40, 16, KvFormat::kBF16, 33, true}}) {
+    std::vector<float> first;
+    for (int block_size : {16, 32, 64, 128}) {
+      shape.block_size = block_size;
+      Sequence sequence(kernels(), shape, 600);
 
-    const std::vector<float> output = sequence.AttendAll(kernels());
+      const std::vector<float> output = sequence.AttendAll(kernels());
 
-    if (first.empty()) first = output;
-    EXPECT_EQ(FirstDifference(output, first), -1) << block_size;
+      if (first.empty()) first = output;
+      EXPECT_EQ(FirstDifference(output, first), -1) << Describe(shape);
+    }
   }
 }
 
@@ -339,7 +508,7 @@ TEST_P(AttentionTest, OfASingleKeyIsItsValue) {
   float keys[16 * kKvDimUnit] = {}, values[16 * kKvDimUnit] = {};
   const float key = 0.5f, value = 3.25f, query = 2.0f;
   AttentionArgs args;
-  args.kv = {keys, values, KvFormat::kF32, 1, 1, 16};
+  args.kv = {keys, values, KvFormat::kF32, 1, 1, 1, 16};
   kernels().store_kv(&key, &value, 0, args.kv);
   const int32_t block_table[] = {0};
   float output = 0.0f;

@@ -163,7 +163,7 @@ void BM_Attention(benchmark::State& state, Isa isa, KvFormat format) {
   args.num_heads = static_cast<int>(state.range(2));
   args.kv.format = format;
   args.kv.num_kv_heads = static_cast<int>(state.range(3));
-  args.kv.head_dim = static_cast<int>(state.range(4));
+  args.kv.head_dim = args.kv.value_dim = static_cast<int>(state.range(4));
   args.kv.block_size = 32;
   const int num_blocks = (context + rows + 31) / 32;
   const int64_t bytes = num_blocks * args.kv.num_kv_heads * KvTileBytes(format, args.kv.head_dim, 32);

@@ -1,4 +1,5 @@
-// Paged causal attention for any vector width and every format of the cache.
+// Paged causal attention for any vector width and every format of the cache. Where keys have no values of their own,
+// latent_attention.inl does it, with the same parts and partial results.
 //
 // The queries that share a kv head (all rows, times the heads of a group) are taken in tiles of up to kTileQueries, so
 // that each load of K or V serves several. Keys go in parts of kAttentionPartKeys. In a part, for each query by itself:
@@ -38,18 +39,22 @@ int64_t QueriesPerKvHead(const AttentionArgs& args) {
   return int64_t{args.num_rows} * (args.num_heads / args.kv.num_kv_heads);
 }
 
-int PaddedDim(const PagedKvLayer& kv) { return RoundUp(kv.head_dim, kKvDimUnit); }
+int PaddedValueDim(const PagedKvLayer& kv) { return RoundUp(kv.value_dim, kKvDimUnit); }
 
-constexpr int PartialStride(int padded_dim) { return padded_dim + 16; }
+constexpr int PartialStride(int padded_value_dim) { return padded_value_dim + 16; }
 
 int SuperQueries(const AttentionArgs& args) {
   const int64_t all = QueriesPerKvHead(args);
   return all < kSuperQueries ? RoundUp(static_cast<int>(all), kTileQueries) : kSuperQueries;
 }
 
+int64_t LatentScratchFloats(const AttentionArgs& args);
+void LatentAttention(const AttentionArgs& args, int kv_head_begin, int kv_head_end, float* scratch);
+
 int64_t AttentionScratchFloats(const AttentionArgs& args) {
+  if (args.kv.value_base == nullptr) return LatentScratchFloats(args);
   const int64_t queries = SuperQueries(args);
-  const int64_t partial = PartialStride(PaddedDim(args.kv));
+  const int64_t partial = PartialStride(PaddedValueDim(args.kv));
   return queries * (args.kv.head_dim + 1 + partial) + kTileQueries * (kScoreStride + partial);
 }
 
@@ -59,7 +64,7 @@ AttentionScratch SplitScratch(const AttentionArgs& args, float* scratch) {
   split.queries = scratch;
   split.scores = split.queries + queries * (args.kv.head_dim + 1);
   split.part = split.scores + kTileQueries * kScoreStride;
-  split.merged = split.part + kTileQueries * PartialStride(PaddedDim(args.kv));
+  split.merged = split.part + kTileQueries * PartialStride(PaddedValueDim(args.kv));
   return split;
 }
 
@@ -76,19 +81,28 @@ constexpr int64_t TileBytes(int padded_dim, int block_size) {
   return block_size * (padded_dim * int64_t{sizeof(Element)} + (kHasScales<Element> ? 4 : 0));
 }
 
+// The keys, or the values, of one head.
+struct PagedTiles {
+  const std::byte* first;  // of block 0
+  int64_t block_bytes;     // from block to block
+  int padded_dim;
+};
+
 // The keys and values of one head, tile by tile.
 template <typename Element>
 struct PagedHead {
-  const std::byte* keys;    // of block 0
-  const std::byte* values;  // of block 0
-  int64_t block_bytes;
+  PagedTiles keys;
+  PagedTiles values;  // none in a latent cache
   const int32_t* block_table;
   int block_size;
   int head_dim;
-  int padded_dim;
 
-  EXPERTD_INLINE const std::byte* TileAt(const std::byte* tiles, int position) const {
-    return tiles + block_table[position / block_size] * block_bytes;
+  EXPERTD_INLINE const std::byte* TileAt(const PagedTiles& tiles, int position) const {
+    return tiles.first + block_table[position / block_size] * tiles.block_bytes;
+  }
+  // The scales of the block of the position.
+  EXPERTD_INLINE const float* ScalesAt(const PagedTiles& tiles, int position) const {
+    return reinterpret_cast<const float*>(TileAt(tiles, position) + int64_t{tiles.padded_dim} * block_size);
   }
   // The first step of the key.
   EXPERTD_INLINE const Element* KeyAt(int position) const {
@@ -96,7 +110,7 @@ struct PagedHead {
   }
   // The step of values that begins at `position`, a multiple of kStep.
   EXPERTD_INLINE const Element* ValueAt(int position) const {
-    return reinterpret_cast<const Element*>(TileAt(values, position)) + int64_t{position % block_size} * padded_dim;
+    return reinterpret_cast<const Element*>(TileAt(values, position)) + int64_t{position % block_size} * values.padded_dim;
   }
   int num_key_steps() const { return (head_dim + kStep<Element> - 1) / kStep<Element>; }
 };
@@ -104,22 +118,23 @@ struct PagedHead {
 template <typename Element>
 PagedHead<Element> HeadOf(const AttentionArgs& args, int kv_head) {
   const PagedKvLayer& kv = args.kv;
-  const int64_t tile_bytes = TileBytes<Element>(PaddedDim(kv), kv.block_size);
-  return {.keys = static_cast<const std::byte*>(kv.key_base) + kv_head * tile_bytes,
-          .values = static_cast<const std::byte*>(kv.value_base) + kv_head * tile_bytes,
-          .block_bytes = kv.num_kv_heads * tile_bytes,
+  const auto tiles_of = [&](const void* base, int dim) -> PagedTiles {
+    const int padded_dim = RoundUp(dim, kKvDimUnit);
+    const int64_t tile_bytes = TileBytes<Element>(padded_dim, kv.block_size);
+    return {static_cast<const std::byte*>(base) + kv_head * tile_bytes, kv.num_kv_heads * tile_bytes, padded_dim};
+  };
+  return {.keys = tiles_of(kv.key_base, kv.head_dim),
+          .values = kv.value_base == nullptr ? PagedTiles{} : tiles_of(kv.value_base, kv.value_dim),
           .block_table = args.block_table,
           .block_size = kv.block_size,
-          .head_dim = kv.head_dim,
-          .padded_dim = PaddedDim(kv)};
+          .head_dim = kv.head_dim};
 }
 
 // x[i] *= the scale of position begin + i in `tiles`, the head's keys or values; `begin` is the first of a block.
 template <typename Element>
-void MultiplyByScales(const PagedHead<Element>& head, const std::byte* tiles, int begin, int size, float* x) {
+void MultiplyByScales(const PagedHead<Element>& head, const PagedTiles& tiles, int begin, int size, float* x) {
   for (int first = 0; first < size; first += head.block_size) {
-    const std::byte* const codes_end = head.TileAt(tiles, begin + first) + int64_t{head.padded_dim} * head.block_size;
-    const auto* const scales = reinterpret_cast<const float*>(codes_end);
+    const float* const scales = head.ScalesAt(tiles, begin + first);
     ForEachVector(Smaller(head.block_size, size - first), [&](int64_t i, int count) {
       float* const values = x + first + i;
       StoreUpTo(Mul(LoadUpTo(values, count), LoadUpTo(scales + i, count)), count, values);
@@ -253,7 +268,7 @@ template <typename Element, int kQueries, int kVecs>
 void WeighTile(const PagedHead<Element>& head, const float* weights, int part_begin, int key_begin, int key_end,
                int dim, float* part) {
   using Step = ChainStep<Element>;
-  const int stride = PartialStride(head.padded_dim);
+  const int stride = PartialStride(head.values.padded_dim);
   Vec sum[kQueries][kVecs];
 #pragma GCC unroll 16
   for (int q = 0; q < kQueries; ++q) {
@@ -278,7 +293,7 @@ void WeighTile(const PagedHead<Element>& head, const float* weights, int part_be
 #pragma GCC unroll 16
       for (int v = 0; v < kVecs; ++v) step[v] = Step::Load(values + v * kLanes * kStep<Element>);
       advance(key, step);
-      values += head.padded_dim * kStep<Element>;
+      values += head.values.padded_dim * kStep<Element>;
     }
   }
   if constexpr (kStep<Element> > 1) {
@@ -310,7 +325,7 @@ constexpr int WeighVecs(int num_queries) {
 template <typename Element, int kQueries, int kVecs>
 void WeighDims(const PagedHead<Element>& head, const float* weights, int part_begin, int key_begin, int key_end,
                int dim, float* part) {
-  for (; dim + kVecs * kLanes <= head.padded_dim; dim += kVecs * kLanes) {
+  for (; dim + kVecs * kLanes <= head.values.padded_dim; dim += kVecs * kLanes) {
     WeighTile<Element, kQueries, kVecs>(head, weights, part_begin, key_begin, key_end, dim, part);
   }
   if constexpr (kVecs > 1) {
@@ -379,7 +394,7 @@ float MakeWeights(const PagedHead<Element>& head, int part_begin, float maximum,
 template <typename Element>
 void AttendPart(const PagedHead<Element>& head, int part_begin, const int* visible, int count, float scale,
                 const float* queries, float* scores, float* partials) {
-  const int padded_dim = head.padded_dim, stride = PartialStride(padded_dim);
+  const int padded_dim = head.values.padded_dim, stride = PartialStride(padded_dim);
   kScore<Element>[count - 1](head, queries, part_begin, part_begin + visible[count - 1], scores);
   for (int q = 0; q < count; ++q) {
     float* const row = scores + q * kScoreStride;
@@ -403,14 +418,28 @@ void AttendPart(const PagedHead<Element>& head, int part_begin, const int* visib
 // The query with number `index` among those of a kv head: its row, and its element in a matrix of rows.
 struct QueryPlace {
   int row;
-  int64_t Element(int64_t stride) const { return row * stride + head_begin; }
-  int64_t head_begin;
+  int64_t head;
+  int64_t Element(int64_t stride, int dim) const { return row * stride + head * dim; }
 };
 
 QueryPlace PlaceOf(const AttentionArgs& args, int kv_head, int64_t index) {
   const int group = args.num_heads / args.kv.num_kv_heads;
   const int64_t head = int64_t{kv_head} * group + index % group;
-  return {.row = static_cast<int>(index / group), .head_begin = head * args.kv.head_dim};
+  return {.row = static_cast<int>(index / group), .head = head};
+}
+
+// Copies a query as words, `stride` apart.
+template <typename Element>
+void CopyQuery(const float* from, int head_dim, int stride, float* to) {
+  BFloat16 rounded[kMaxHeadDim];
+  if constexpr (NumWords<Element>(2) == 1) RoundToBf16(from, head_dim, rounded);
+  for (int i = 0; i < NumWords<Element>(head_dim); ++i) {
+    if constexpr (NumWords<Element>(2) == 1) {
+      __builtin_memcpy(to + i * stride, rounded + 2 * i, sizeof(float));
+    } else {
+      to[i * stride] = i < head_dim ? from[i] : 0.0f;
+    }
+  }
 }
 
 // Copies the queries of a supertile to scratch as words, tile by tile, transposed.
@@ -418,24 +447,16 @@ template <typename Element>
 void CopyQueries(const AttentionArgs& args, int kv_head, int64_t begin, int count, float* to) {
   const int head_dim = args.kv.head_dim, num_words = NumWords<Element>(head_dim);
   for (int q = 0; q < count; ++q) {
-    const float* from = args.queries + PlaceOf(args, kv_head, begin + q).Element(args.query_stride);
-    float* column = to + q / kTileQueries * kTileQueries * num_words + q % kTileQueries;
-    BFloat16 rounded[kMaxHeadDim];
-    if constexpr (NumWords<Element>(2) == 1) RoundToBf16(from, head_dim, rounded);
-    for (int i = 0; i < num_words; ++i) {
-      if constexpr (NumWords<Element>(2) == 1) {
-        __builtin_memcpy(column + i * kTileQueries, rounded + 2 * i, sizeof(float));
-      } else {
-        column[i * kTileQueries] = i < head_dim ? from[i] : 0.0f;
-      }
-    }
+    const float* from = args.queries + PlaceOf(args, kv_head, begin + q).Element(args.query_stride, head_dim);
+    float* const column = to + q / kTileQueries * kTileQueries * num_words + q % kTileQueries;
+    CopyQuery<Element>(from, head_dim, kTileQueries, column);
   }
 }
 
 void WriteOutput(const AttentionArgs& args, int kv_head, int64_t index, const float* merged) {
-  float* const to = args.output + PlaceOf(args, kv_head, index).Element(args.output_stride);
-  const Vec factor = Broadcast(1.0f / merged[PaddedDim(args.kv) + 1]);
-  ForEachVector(args.kv.head_dim, [&](int64_t d, int lanes) {
+  float* const to = args.output + PlaceOf(args, kv_head, index).Element(args.output_stride, args.kv.value_dim);
+  const Vec factor = Broadcast(1.0f / merged[PaddedValueDim(args.kv) + 1]);
+  ForEachVector(args.kv.value_dim, [&](int64_t d, int lanes) {
     StoreUpTo(Mul(Load(merged + d), factor), lanes, to + d);
   });
 }
@@ -444,7 +465,7 @@ void WriteOutput(const AttentionArgs& args, int kv_head, int64_t index, const fl
 float* PartialAt(const AttentionArgs& args, int part, int kv_head, int64_t index) {
   const int64_t queries = QueriesPerKvHead(args);
   return args.partials +
-         ((int64_t{part} * args.kv.num_kv_heads + kv_head) * queries + index) * PartialStride(PaddedDim(args.kv));
+         ((int64_t{part} * args.kv.num_kv_heads + kv_head) * queries + index) * PartialStride(PaddedValueDim(args.kv));
 }
 
 // Queries [begin, begin + count) of a kv head: a supertile.
@@ -452,7 +473,7 @@ template <typename Element>
 void AttendSupertile(const AttentionArgs& args, int kv_head, int64_t begin, int count,
                      const AttentionScratch& scratch) {
   const PagedHead<Element> head = HeadOf<Element>(args, kv_head);
-  const int stride = PartialStride(head.padded_dim);
+  const int stride = PartialStride(head.values.padded_dim);
   const bool is_shared = args.partials != nullptr;
   CopyQueries<Element>(args, kv_head, begin, count, scratch.queries);
   const int last_part = (args.first_position + PlaceOf(args, kv_head, begin + count - 1).row) / kAttentionPartKeys;
@@ -474,7 +495,7 @@ void AttendSupertile(const AttentionArgs& args, int kv_head, int64_t begin, int 
                  scratch.queries + tile * NumWords<Element>(head.head_dim), scratch.scores, partials);
       if (is_shared || part == 0) continue;
       for (int q = 0; q < tile_count; ++q) {
-        if (visible[q] > 0) MergePart(partials + q * stride, head.padded_dim, merged + q * stride);
+        if (visible[q] > 0) MergePart(partials + q * stride, head.values.padded_dim, merged + q * stride);
       }
     }
   }
@@ -483,6 +504,7 @@ void AttendSupertile(const AttentionArgs& args, int kv_head, int64_t begin, int 
 }
 
 void Attention(const AttentionArgs& args, int kv_head_begin, int kv_head_end, float* scratch) {
+  if (args.kv.value_base == nullptr) return LatentAttention(args, kv_head_begin, kv_head_end, scratch);
   const AttentionScratch split = SplitScratch(args, scratch);
   const auto attend = args.kv.format == KvFormat::kF32    ? AttendSupertile<float>
                       : args.kv.format == KvFormat::kBF16 ? AttendSupertile<BFloat16>
@@ -502,7 +524,7 @@ void MergeAttention(const AttentionArgs& args, int kv_head_begin, int kv_head_en
       const int last_part = (args.first_position + PlaceOf(args, kv_head, index).row) / kAttentionPartKeys;
       float* const merged = PartialAt(args, 0, kv_head, index);
       for (int part = 1; part <= last_part; ++part) {
-        MergePart(PartialAt(args, part, kv_head, index), PaddedDim(args.kv), merged);
+        MergePart(PartialAt(args, part, kv_head, index), PaddedValueDim(args.kv), merged);
       }
       WriteOutput(args, kv_head, index, merged);
     }

@@ -13,6 +13,7 @@
 #endif
 #include "engine/kernels/simd/matmul.inl"
 #include "engine/kernels/simd/attention.inl"
+#include "engine/kernels/simd/latent_attention.inl"
 #include "engine/kernels/simd/logits.inl"
 #include "engine/kernels/simd/store_kv.inl"
 #include "engine/kernels/simd/peak.inl"

@@ -70,6 +70,7 @@ EXPERTD_INLINE float MaxLanes(Vec value) {
 
 // bf16. A pair vector holds two inputs of each lane's column: the lower (even) and the upper (odd) half of each word.
 EXPERTD_INLINE BitVec LoadBits(const void* from) { return _mm512_loadu_si512(from); }
+EXPERTD_INLINE void StoreBits(BitVec bits, void* to) { _mm512_storeu_si512(to, bits); }
 EXPERTD_INLINE Vec EvenOfPairs(BitVec pairs) { return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)); }
 EXPERTD_INLINE Vec OddOfPairs(BitVec pairs) {
   return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
@@ -125,6 +126,16 @@ EXPERTD_INLINE BitVec DotBytes(BitVec sum, BitVec codes, BitVec x) {
 EXPERTD_INLINE Vec DotPairs(Vec sum, BitVec pairs, BitVec x) {
   __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(pairs), "v"(x));
   return sum;
+}
+// Pairs of the lanes of `even` and `odd`, rounded to nearest even; subnormal numbers become zero, as DotPairs reads them.
+EXPERTD_INLINE BitVec MakePairs(Vec even, Vec odd) {
+  const __m512i interleaved = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,  //
+                                               23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return _mm512_permutexvar_epi16(interleaved, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(odd, even)));
+}
+// Of each two pairs, a pair of the even and one of the odd numbers.
+EXPERTD_INLINE BitVec TransposePairs(BitVec pairs) {
+  return _mm512_shuffle_epi8(pairs, _mm512_set4_epi32(0x0f0e0b0a, 0x0d0c0908, 0x07060302, 0x05040100));
 }
 #endif
 
@@ -288,6 +299,17 @@ EXPERTD_INLINE BitVec DotBytes(BitVec sum, BitVec codes, BitVec x) {
 constexpr int Smaller(int a, int b) { return a < b ? a : b; }
 constexpr int Larger(int a, int b) { return a > b ? a : b; }
 constexpr int RoundUp(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// to[column][row] = from[row][column], of four rows and columns.
+EXPERTD_INLINE void TransposeFour(const float* from, int64_t from_stride, float* to, int64_t to_stride) {
+  __m128 a = _mm_loadu_ps(from), b = _mm_loadu_ps(from + from_stride);
+  __m128 c = _mm_loadu_ps(from + 2 * from_stride), d = _mm_loadu_ps(from + 3 * from_stride);
+  _MM_TRANSPOSE4_PS(a, b, c, d);
+  _mm_storeu_ps(to, a);
+  _mm_storeu_ps(to + to_stride, b);
+  _mm_storeu_ps(to + 2 * to_stride, c);
+  _mm_storeu_ps(to + 3 * to_stride, d);
+}
 
 // e^x, each lane by itself. Relative error below 2^-23 * 1.2 where the result is normal; exact at 0; 0 and infinity far
 // out; NaN stays NaN. x = n ln 2 + r with |r| <= ln 2 / 2, e^x = 2^n (1 + r + r^2 q(r)), q the minimax polynomial of

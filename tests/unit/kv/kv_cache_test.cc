@@ -13,8 +13,13 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr KvCacheSpec kSmall = {
-    .num_layers = 2, .num_kv_heads = 2, .head_dim = 20, .block_size = 16, .num_blocks = 3, .format = KvFormat::kF32};
+constexpr KvCacheSpec kSmall = {.num_layers = 2,
+                                .num_kv_heads = 2,
+                                .head_dim = 20,
+                                .value_dim = 20,
+                                .block_size = 16,
+                                .num_blocks = 3,
+                                .format = KvFormat::kF32};
 
 TEST(KvCacheTest, CountsItsBytes) {
   // K and V, two heads, rows of 20 elements in the room of 32, 16 tokens.
@@ -52,6 +57,33 @@ TEST(KvCacheTest, GivesEachLayerKeysAndValuesOfItsOwn) {
   EXPECT_EQ(reinterpret_cast<uintptr_t>(base) % 64, 0u);
 }
 
+TEST(KvCacheTest, GivesValuesTheirOwnWidth) {
+  KvCacheSpec narrow = kSmall;
+  narrow.value_dim = 7;
+  const auto cache = *KvCache::Create(narrow);
+
+  EXPECT_EQ(narrow.BlockBytesPerLayer(), 2 * 16 * 4 * (32 + 16));
+  EXPECT_EQ(cache->values(0), static_cast<std::byte*>(cache->keys(0)) + 3 * 2 * 16 * 4 * 32);
+  EXPECT_EQ(cache->keys(1), static_cast<std::byte*>(cache->keys(0)) + 3 * narrow.BlockBytesPerLayer());
+}
+
+TEST(KvCacheTest, KeepsTheLatentAlone) {
+  const KvCacheSpec latent = {.num_layers = 3,
+                              .num_kv_heads = 1,
+                              .head_dim = 576,
+                              .value_dim = 512,
+                              .has_values = false,
+                              .block_size = 32,
+                              .num_blocks = 2,
+                              .format = KvFormat::kBF16};
+  const auto cache = *KvCache::Create(latent);
+
+  EXPECT_EQ(latent.BlockBytesPerLayer(), 32 * 576 * 2);
+  EXPECT_EQ(cache->size_bytes(), 3 * 2 * 32 * 576 * 2);
+  EXPECT_EQ(cache->values(1), nullptr);
+  EXPECT_EQ(cache->keys(1), static_cast<std::byte*>(cache->keys(0)) + 2 * 32 * 576 * 2);
+}
+
 TEST(KvCacheTest, TouchesNoMemoryUntilItIsWritten) {
   const int64_t before = ReadResidentMemory().current;
   KvCacheSpec large = kSmall;
@@ -69,11 +101,13 @@ TEST(KvCacheTest, NamesASettingThatMakesNoSense) {
     EXPECT_EQ(cache.status().code(), absl::StatusCode::kInvalidArgument);
     return std::string(ToStdView(cache.status().message()));
   };
-  KvCacheSpec bad_size = kSmall, bad_blocks = kSmall;
+  KvCacheSpec bad_size = kSmall, bad_blocks = kSmall, bad_values = kSmall;
+  bad_values.value_dim = 21;
   bad_size.block_size = 24;
   bad_blocks.num_blocks = 0;
 
   EXPECT_EQ(error(bad_size), "block_size is 24; must be 16, 32, 64 or 128");
+  EXPECT_EQ(error(bad_values), "value_dim is 21; must be 1..20");
   EXPECT_EQ(error(bad_blocks), "num_blocks is 0; must be 1..2147483647");
 }
 
@@ -81,6 +115,7 @@ TEST(KvCacheTest, SaysWhenMemoryDoesNotSuffice) {
   const KvCacheSpec absurd = {.num_layers = 4096,
                               .num_kv_heads = 4096,
                               .head_dim = 4096,
+                              .value_dim = 4096,
                               .block_size = 128,
                               .num_blocks = INT32_MAX,
                               .format = KvFormat::kF32};

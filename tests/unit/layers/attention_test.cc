@@ -47,6 +47,7 @@ class Bench {
     const KvCacheSpec spec = {.num_layers = 1,
                               .num_kv_heads = kSpec.num_kv_heads,
                               .head_dim = kSpec.head_dim,
+                              .value_dim = kSpec.head_dim,
                               .block_size = kBlockSize,
                               .num_blocks = kNumBlocks,
                               .format = format};

@@ -1,0 +1,438 @@
+// Attention over a latent cache, for any vector width and every format: many query heads share each key, whose beginning
+// is its value too (multi-head latent attention in its absorbed form, arXiv 2405.04434, section 2.1).
+//
+// Lanes are query heads of one row. So keys need no transposition to become values: each word of the cache is broadcast,
+// for scores and for weighted values alike; maxima, exponentials and sums go from key to key, each lane by itself; and
+// all queries of a vector see the same keys. Fewer heads than lanes leave lanes unused.
+//
+// Loops from the outside: supertiles of kSuperVectors vectors of queries, parts of the keys, chunks of kChunkKeys of
+// them. Scores of a part come first (chains over head_dim), then its weights, then the weighted values (chains over
+// keys). Partial results are those of attention.inl: the same merge makes the output of them. A chain depends on its
+// query alone, so neither heads nor rows nor chunks have an influence on any bit.
+
+constexpr int kChunkKeys = 128;  // whole blocks of every size
+constexpr int kSuperVectors = 64 / kLanes;
+
+// Sums that a loop keeps in registers, enough to hide the latency of an addition: for one vector of queries and so many
+// words, or for two and half as many. Both numbers divide the smallest block and kKvDimUnit.
+constexpr int kLatentSums = kLanes;
+
+// The scores of a vector of queries lie [keys of a part][kLanes]; so much further apart that equal keys of two vectors
+// fall into different cache sets.
+constexpr int kLatentScoreFloats = (kAttentionPartKeys + 1) * kLanes;
+
+// Whether words are pairs: of dims in the tiles, as scores need them.
+template <typename Element>
+constexpr bool kIsPaired = kStep<Element> == 2 && ChainStep<Element>::kWords == 1;
+
+// Elements of a chain in a word.
+template <typename Element>
+constexpr int kWordElements = kIsPaired<Element> ? 2 : 1;
+
+// Whether the words of keys are those of the tile. Others are made of it as floats.
+template <typename Element>
+constexpr bool kIsInPlace = kIsPaired<Element> || sizeof(Element) == sizeof(float);
+
+// sum + the products of the elements of two words, in each lane.
+template <typename Element>
+EXPERTD_INLINE Vec AddProduct(Vec sum, Vec words, Vec by) {
+#if defined(__AVX512BF16__)
+  if constexpr (kIsPaired<Element>) return DotPairs(sum, BitsOf(words), BitsOf(by));
+#endif
+  return MulAdd(words, by, sum);
+}
+
+// A word in all lanes; of a pair the first element alone, where the second may be anything.
+template <typename Element, bool kIsHalf>
+EXPERTD_INLINE Vec BroadcastWord(const float* word) {
+#if defined(__AVX512BF16__)
+  if constexpr (kIsHalf) return _mm512_castsi512_ps(And(BitsOf(Broadcast(*word)), BroadcastInt(0xffff)));
+#endif
+  return Broadcast(*word);
+}
+
+// Scores of kVectors vectors of queries for kLatentSums / kVectors keys. keys: [num_words], key_stride apart, of the
+// keys side by side; queries: [num_words][kLanes], query_stride from vector to vector.
+template <typename Element, int kVectors>
+void ScoreWords(const float* keys, int64_t key_stride, const float* queries, int64_t query_stride, int num_words,
+                float* scores) {
+  constexpr int kKeys = kLatentSums / kVectors;
+  Vec sum[kKeys][kVectors];
+#pragma GCC unroll 16
+  for (int key = 0; key < kKeys; ++key) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) sum[key][v] = Zero();
+  }
+  for (int i = 0; i < num_words; ++i) {
+    Vec query[kVectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) query[v] = Load(queries + v * query_stride);
+#pragma GCC unroll 16
+    for (int key = 0; key < kKeys; ++key) {
+      const Vec word = Broadcast(keys[key]);
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) sum[key][v] = AddProduct<Element>(sum[key][v], word, query[v]);
+    }
+    keys += key_stride;
+    queries += kLanes;
+  }
+#pragma GCC unroll 16
+  for (int key = 0; key < kKeys; ++key) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) Store(sum[key][v], scores + v * kLatentScoreFloats + key * kLanes);
+  }
+}
+
+// The word of `dim` and of the first keys in a chunk of values: rows are of one dim, or of two by turns, a pair of keys
+// each.
+template <typename Element>
+constexpr int64_t ValueWord(int dim) {
+  return dim / kWordElements<Element> * int64_t{kChunkKeys} + dim % kWordElements<Element>;
+}
+
+// sums[v][d] += the sum over num_words words of weights[v][word] * values[d][word], for kLatentSums / kVectors dims.
+// sums: [dims][kLanes], sum_stride from vector to vector; weights: [words][kLanes] a vector. kIsHalf: of one word, whose
+// second element counts for nothing.
+template <typename Element, int kVectors, bool kIsHalf>
+void WeighWords(const float* values, const float* weights, int num_words, int64_t sum_stride, float* sums) {
+  constexpr int kDims = kLatentSums / kVectors;
+  Vec sum[kDims][kVectors];
+#pragma GCC unroll 16
+  for (int d = 0; d < kDims; ++d) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) sum[d][v] = Load(sums + v * sum_stride + d * kLanes);
+  }
+  for (int i = 0; i < num_words; ++i) {
+    Vec weight[kVectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) weight[v] = Load(weights + v * kLatentScoreFloats);
+#pragma GCC unroll 16
+    for (int d = 0; d < kDims; ++d) {
+      const Vec word = BroadcastWord<Element, kIsHalf>(values + ValueWord<Element>(d));
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) sum[d][v] = AddProduct<Element>(sum[d][v], word, weight[v]);
+    }
+    values += kWordElements<Element>;
+    weights += kLanes;
+  }
+#pragma GCC unroll 16
+  for (int d = 0; d < kDims; ++d) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) Store(sum[d][v], sums + v * sum_stride + d * kLanes);
+  }
+}
+
+// Floats of two dims, of kLanes keys each, from the tile's rows of these dims; `to` has rows of kChunkKeys.
+template <typename Element>
+EXPERTD_INLINE void CopyTwoDims(const Element* from, int block_size, float* to) {
+  Store(LoadOf(from), to);
+  Store(LoadOf(from + block_size), to + kChunkKeys);
+}
+template <>
+EXPERTD_INLINE void CopyTwoDims<BFloat16>(const BFloat16* from, int, float* to) {
+  const BitVec pairs = LoadBits(from);
+  Store(EvenOfPairs(pairs), to);
+  Store(OddOfPairs(pairs), to + kChunkKeys);
+}
+
+// The words of dims [0, num_dims), rounded up to two, of the keys [begin, begin + size), which begin a chunk: floats
+// [dim][kChunkKeys], or pairs of keys [dim / 2][key / 2][dim % 2].
+template <typename Element>
+void CopyChunk(const PagedHead<Element>& head, int begin, int size, int num_dims, float* chunk) {
+  for (int key = 0; key < size; key += kLanes) {
+    const Element* from = head.KeyAt(begin + key);
+    float* to = chunk + key;
+    for (int d = 0; d < num_dims; d += 2) {
+#if defined(__AVX512BF16__)
+      if constexpr (kIsPaired<Element>) StoreBits(TransposePairs(LoadBits(from)), to);
+#endif
+      if constexpr (!kIsPaired<Element>) CopyTwoDims(from, head.block_size, to);
+      from += 2 * head.block_size;
+      to += 2 / kWordElements<Element> * kChunkKeys;
+    }
+  }
+}
+
+// Scores of one vector of queries to the words of weights, in place. Returns the sum of the weights, in four chains over
+// the keys.
+template <typename Element>
+Vec MakeLatentWeights(const PagedHead<Element>& head, int part_begin, int size, Vec maximum, float* scores) {
+  Vec sums[4] = {Zero(), Zero(), Zero(), Zero()};
+  const auto advance = [&](int key, Vec* sum) EXPERTD_INLINE_LAMBDA {
+    const Vec weight = Exp(Sub(Load(scores + key * kLanes), maximum));
+    *sum = Add(*sum, weight);
+    if constexpr (kHasScales<Element>) {
+      const int position = part_begin + key;
+      const float scale = head.ScalesAt(head.keys, position)[position % head.block_size];
+      Store(Mul(weight, Broadcast(scale)), scores + key * kLanes);
+    } else {
+      Store(weight, scores + key * kLanes);
+    }
+  };
+  int key = 0;
+  for (; key + 4 <= size; key += 4) {
+#pragma GCC unroll 4
+    for (int chain = 0; chain < 4; ++chain) advance(key + chain, &sums[chain]);
+  }
+  for (; key < size; ++key) advance(key, &sums[0]);
+#if defined(__AVX512BF16__)
+  if constexpr (kIsPaired<Element>) {
+    for (int i = 0; i < size; i += 2) {
+      const Vec odd = i + 1 < size ? Load(scores + (i + 1) * kLanes) : Zero();
+      StoreBits(MakePairs(Load(scores + i * kLanes), odd), scores + i / 2 * kLanes);
+    }
+  }
+#endif
+  return Add(Add(sums[0], sums[1]), Add(sums[2], sums[3]));
+}
+
+// Scales the scores of one vector of queries, in place, and returns their maxima.
+template <typename Element>
+Vec ScaleLatentScores(const PagedHead<Element>& head, int part_begin, int size, float scale, float* scores) {
+  Vec maximum = Broadcast(-__builtin_inff());
+  for (int key = 0; key < size; ++key) {
+    Vec score = Mul(Load(scores + key * kLanes), Broadcast(scale));
+    if constexpr (kHasScales<Element>) {
+      const int position = part_begin + key;
+      score = Mul(score, Broadcast(head.ScalesAt(head.keys, position)[position % head.block_size]));
+    }
+    Store(score, scores + key * kLanes);
+    maximum = Max(score, maximum);
+  }
+  return maximum;
+}
+
+// Up to kLanes query heads of one row and kv head.
+struct LatentQueries {
+  int64_t first;  // number among the queries of the kv head
+  int row;
+  int count;
+};
+
+int LatentVectorsPerRow(const AttentionArgs& args) {
+  return RoundUp(args.num_heads / args.kv.num_kv_heads, kLanes) / kLanes;
+}
+
+LatentQueries LatentQueriesOf(const AttentionArgs& args, int64_t vector) {
+  const int group = args.num_heads / args.kv.num_kv_heads, vectors_per_row = LatentVectorsPerRow(args);
+  const int row = static_cast<int>(vector / vectors_per_row);
+  const int head = static_cast<int>(vector % vectors_per_row) * kLanes;
+  return {.first = int64_t{row} * group + head, .row = row, .count = Smaller(kLanes, group - head)};
+}
+
+// Where things begin in the scratch of a supertile, in floats.
+struct LatentScratch {
+  int64_t queries = 0;  // [vectors][words][kLanes]
+  int64_t scores;       // [vectors][kLatentScoreFloats]: scores, then weights as words
+  int64_t sums;         // [vectors][padded value_dim][kLanes]: weighted values
+  int64_t chunk;        // words of keys or values
+  int64_t part;         // [kLanes] partial results of a part
+  int64_t merged;       // [vectors][kLanes] partial results of the parts so far
+  int64_t size;
+};
+
+LatentScratch LatentScratchOf(const AttentionArgs& args) {
+  const int64_t all = int64_t{args.num_rows} * LatentVectorsPerRow(args);
+  const int64_t vectors = all < kSuperVectors ? all : kSuperVectors;
+  const int64_t padded_dim = RoundUp(args.kv.head_dim, kKvDimUnit), value_dim = PaddedValueDim(args.kv);
+  const int64_t partials = kLanes * PartialStride(PaddedValueDim(args.kv));
+  LatentScratch scratch;
+  scratch.scores = scratch.queries + vectors * padded_dim * kLanes;
+  scratch.sums = scratch.scores + vectors * kLatentScoreFloats;
+  scratch.chunk = scratch.sums + vectors * value_dim * kLanes;
+  scratch.part = scratch.chunk + padded_dim * kChunkKeys;
+  scratch.merged = scratch.part + partials;
+  scratch.size = scratch.merged + vectors * partials;
+  return scratch;
+}
+
+int64_t LatentScratchFloats(const AttentionArgs& args) { return LatentScratchOf(args).size; }
+
+// Vectors [begin, begin + count) of the queries of a kv head.
+template <typename Element>
+class LatentSupertile {
+ public:
+  LatentSupertile(const AttentionArgs& args, int kv_head, int64_t begin, int count, float* scratch)
+      : args_(args),
+        kv_head_(kv_head),
+        count_(count),
+        head_(HeadOf<Element>(args, kv_head)),
+        num_words_(NumWords<Element>(args.kv.head_dim)),
+        value_dim_(PaddedValueDim(args.kv)),
+        scratch_(LatentScratchOf(args)),
+        base_(scratch) {
+    for (int v = 0; v < count; ++v) queries_[v] = LatentQueriesOf(args, begin + v);
+  }
+
+  void Attend() {
+    CopyQueryWords();
+    const int last_part = (args_.first_position + queries_[count_ - 1].row) / kAttentionPartKeys;
+    const bool is_shared = args_.partials != nullptr;
+    const int part_end = is_shared ? Smaller(args_.part_end, last_part + 1) : last_part + 1;
+    for (int part = is_shared ? args_.part_begin : 0; part < part_end; ++part) AttendPart(part);
+    if (is_shared) return;
+    for (int v = 0; v < count_; ++v) {
+      for (int q = 0; q < queries_[v].count; ++q) WriteOutput(args_, kv_head_, queries_[v].first + q, Merged(v, q));
+    }
+  }
+
+ private:
+  int partial_stride() const { return PartialStride(value_dim_); }
+  int64_t query_stride() const { return int64_t{num_words_} * kLanes; }
+  int64_t sum_stride() const { return int64_t{value_dim_} * kLanes; }
+  float* Queries(int v) const { return base_ + scratch_.queries + v * query_stride(); }
+  float* Scores(int v) const { return base_ + scratch_.scores + v * kLatentScoreFloats; }
+  float* Sums(int v) const { return base_ + scratch_.sums + v * sum_stride(); }
+  float* Chunk() const { return base_ + scratch_.chunk; }
+  float* Merged(int v, int q) const { return base_ + scratch_.merged + (v * kLanes + q) * partial_stride(); }
+
+  void CopyQueryWords() {
+    for (int v = 0; v < count_; ++v) {
+      float* const to = Queries(v);
+      for (int q = 0; q < kLanes; ++q) {
+        if (q < queries_[v].count) {
+          const QueryPlace place = PlaceOf(args_, kv_head_, queries_[v].first + q);
+          const float* const from = args_.queries + place.Element(args_.query_stride, args_.kv.head_dim);
+          CopyQuery<Element>(from, args_.kv.head_dim, kLanes, to + q);
+        } else {
+          for (int i = 0; i < num_words_; ++i) to[i * kLanes + q] = 0.0f;
+        }
+      }
+    }
+  }
+
+  void AttendPart(int part) {
+    const int part_begin = part * kAttentionPartKeys;
+    for (int v = 0; v < count_; ++v) {
+      const int position = args_.first_position + queries_[v].row;
+      visible_[v] = Larger(0, Smaller(position + 1 - part_begin, kAttentionPartKeys));
+    }
+    first_ = 0;  // rows ascend: the first may see nothing of the part
+    while (first_ < count_ && visible_[first_] == 0) ++first_;
+    if (first_ == count_) return;
+    for (int begin = 0; begin < visible_[count_ - 1]; begin += kChunkKeys) ScoreChunk(part_begin, begin);
+    Vec maxima[kSuperVectors], totals[kSuperVectors];
+    for (int v = first_; v < count_; ++v) {
+      maxima[v] = ScaleLatentScores(head_, part_begin, visible_[v], args_.scale, Scores(v));
+      totals[v] = MakeLatentWeights(head_, part_begin, visible_[v], maxima[v], Scores(v));
+      for (int64_t i = 0; i < sum_stride(); i += kLanes) Store(Zero(), Sums(v) + i);
+    }
+    for (int begin = 0; begin < visible_[count_ - 1]; begin += kChunkKeys) WeighChunk(part_begin, begin);
+    for (int v = first_; v < count_; ++v) Finish(part, v, maxima[v], totals[v]);
+  }
+
+  int ChunkKeys(int begin) const { return Smaller(kChunkKeys, visible_[count_ - 1] - begin); }
+
+  // Of the keys of a part from `begin` on, here and below.
+  void ScoreChunk(int part_begin, int begin) {
+    const int size = ChunkKeys(begin);
+    if constexpr (!kIsInPlace<Element>) CopyChunk(head_, part_begin + begin, size, head_.head_dim, Chunk());
+    int v = first_;
+    for (; v + 2 <= count_; v += 2) ScoreVectors<2>(v, part_begin, begin, size);
+    if (v < count_) ScoreVectors<1>(v, part_begin, begin, size);
+  }
+
+  template <int kVectors>
+  void ScoreVectors(int v, int part_begin, int begin, int size) {
+    for (int key = 0; key < size; key += kLatentSums / kVectors) {
+      const float* keys = Chunk() + key;
+      int64_t stride = kChunkKeys;
+      if constexpr (kIsInPlace<Element>) {
+        keys = reinterpret_cast<const float*>(head_.KeyAt(part_begin + begin + key));
+        stride = head_.block_size;
+      }
+      ScoreWords<Element, kVectors>(keys, stride, Queries(v), query_stride(), num_words_,
+                                    Scores(v) + (begin + key) * kLanes);
+    }
+  }
+
+  // Two vectors go together as far as both see; where one sees more, up to whole words.
+  void WeighChunk(int part_begin, int begin) {
+    const int end = begin + ChunkKeys(begin);
+    CopyChunk(head_, part_begin + begin, end - begin, value_dim_, Chunk());
+    for (int v = first_; v < count_; v += 2) {
+      int common = begin;
+      if (v + 1 < count_) {
+        const bool are_equal = visible_[v] == visible_[v + 1];
+        const int seen = are_equal ? visible_[v] : visible_[v] / kWordElements<Element> * kWordElements<Element>;
+        common = Larger(begin, Smaller(seen, end));
+        WeighVectors<2>(v, begin, begin, common);
+        WeighVectors<1>(v + 1, begin, common, Smaller(visible_[v + 1], end));
+      }
+      WeighVectors<1>(v, begin, common, Smaller(visible_[v], end));
+    }
+  }
+
+  // The keys [begin, end), the first of which is a multiple of kWordElements.
+  template <int kVectors>
+  void WeighVectors(int v, int chunk_begin, int begin, int end) {
+    if (begin >= end) return;
+    const int num_words = (end - begin) / kWordElements<Element>;
+    const float* const weights = Scores(v) + begin / kWordElements<Element> * kLanes;
+    for (int d = 0; d < value_dim_; d += kLatentSums / kVectors) {
+      const float* const values = Chunk() + ValueWord<Element>(d) + begin - chunk_begin;
+      float* const sums = Sums(v) + d * kLanes;
+      WeighWords<Element, kVectors, false>(values, weights, num_words, sum_stride(), sums);
+      if constexpr (kIsPaired<Element>) {
+        if ((end - begin) % 2 == 0) continue;
+        WeighWords<Element, kVectors, true>(values + 2 * num_words, weights + num_words * kLanes, 1, sum_stride(), sums);
+      }
+    }
+  }
+
+  // Writes the partial results of a vector of queries, or merges them into those of the parts before.
+  void Finish(int part, int v, Vec maxima, Vec totals) {
+    const LatentQueries& queries = queries_[v];
+    float* const partials = args_.partials != nullptr ? PartialAt(args_, part, kv_head_, queries.first)
+                            : part == 0               ? Merged(v, 0)
+                                                      : base_ + scratch_.part;
+    float maximum[kLanes], total[kLanes];
+    Store(maxima, maximum);
+    Store(totals, total);
+    const int whole = queries.count / 4 * 4;
+    for (int d = 0; d < value_dim_; d += 4) {
+      const float* const from = Sums(v) + d * kLanes;
+      for (int q = 0; q < whole; q += 4) {
+        TransposeFour(from + q, kLanes, partials + q * partial_stride() + d, partial_stride());
+      }
+      for (int q = whole; q < queries.count; ++q) {
+        for (int i = 0; i < 4; ++i) partials[q * partial_stride() + d + i] = from[i * kLanes + q];
+      }
+    }
+    for (int q = 0; q < queries.count; ++q) {
+      float* const partial = partials + q * partial_stride();
+      partial[value_dim_] = maximum[q];
+      partial[value_dim_ + 1] = total[q];
+      if (args_.partials == nullptr && part > 0) MergePart(partial, value_dim_, Merged(v, q));
+    }
+  }
+
+  const AttentionArgs& args_;
+  const int kv_head_;
+  const int count_;
+  const PagedHead<Element> head_;
+  const int num_words_;
+  const int value_dim_;  // padded
+  const LatentScratch scratch_;
+  float* const base_;
+  LatentQueries queries_[kSuperVectors];
+  int visible_[kSuperVectors];  // keys of the part
+  int first_;                   // the first vector that sees any of them
+};
+
+template <typename Element>
+void AttendLatentHead(const AttentionArgs& args, int kv_head, float* scratch) {
+  const int64_t num_vectors = int64_t{args.num_rows} * LatentVectorsPerRow(args);
+  for (int64_t begin = 0; begin < num_vectors; begin += kSuperVectors) {
+    const int64_t rest = num_vectors - begin;
+    const int count = rest < kSuperVectors ? static_cast<int>(rest) : kSuperVectors;
+    LatentSupertile<Element>(args, kv_head, begin, count, scratch).Attend();
+  }
+}
+
+void LatentAttention(const AttentionArgs& args, int kv_head_begin, int kv_head_end, float* scratch) {
+  const auto attend = args.kv.format == KvFormat::kF32    ? AttendLatentHead<float>
+                      : args.kv.format == KvFormat::kBF16 ? AttendLatentHead<BFloat16>
+                                                          : AttendLatentHead<int8_t>;
+  for (int kv_head = kv_head_begin; kv_head < kv_head_end; ++kv_head) attend(args, kv_head, scratch);
+}
