@@ -357,7 +357,8 @@ TEST_P(AttentionTest, GivesALatentHeadTheSameBitsInAnyCall) {
     Sequence sequence(kernels(), shape, num_tokens);
     const std::vector<float> whole = sequence.AttendAll(kernels());
 
-    for (const std::vector<int>& cuts : {std::vector{0, 1, 40}, std::vector{0, 5, 21, 40}, std::vector{0, 16, 32, 40}}) {
+    for (const std::vector<int>& cuts :
+         {std::vector{0, 1, 40}, std::vector{0, 5, 21, 40}, std::vector{0, 16, 32, 40}}) {
       std::vector<float> output;
       for (size_t i = 0; i + 1 < cuts.size(); ++i) {
         sequence.AttendHeads(kernels(), 0, num_tokens, cuts[i], cuts[i + 1], &output);

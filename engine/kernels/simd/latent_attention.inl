@@ -1,5 +1,5 @@
-// Attention over a latent cache, for any vector width and every format: many query heads share each key, whose beginning
-// is its value too (multi-head latent attention in its absorbed form, arXiv 2405.04434, section 2.1).
+// Attention over a latent cache, for any vector width and every format: many query heads share each key, whose
+// beginning is its value too (multi-head latent attention in its absorbed form, arXiv 2405.04434, section 2.1).
 //
 // Lanes are query heads of one row. So keys need no transposition to become values: each word of the cache is broadcast,
 // for scores and for weighted values alike; maxima, exponentials and sums go from key to key, each lane by itself; and
@@ -91,8 +91,8 @@ constexpr int64_t ValueWord(int dim) {
 }
 
 // sums[v][d] += the sum over num_words words of weights[v][word] * values[d][word], for kLatentSums / kVectors dims.
-// sums: [dims][kLanes], sum_stride from vector to vector; weights: [words][kLanes] a vector. kIsHalf: of one word, whose
-// second element counts for nothing.
+// sums: [dims][kLanes], sum_stride from vector to vector; weights: [words][kLanes] a vector. kIsHalf: of one word,
+// whose second element counts for nothing.
 template <typename Element, int kVectors, bool kIsHalf>
 void WeighWords(const float* values, const float* weights, int num_words, int64_t sum_stride, float* sums) {
   constexpr int kDims = kLatentSums / kVectors;
@@ -153,8 +153,8 @@ void CopyChunk(const PagedHead<Element>& head, int begin, int size, int num_dims
   }
 }
 
-// Scores of one vector of queries to the words of weights, in place. Returns the sum of the weights, in four chains over
-// the keys.
+// Scores of one vector of queries to the words of weights, in place. Returns the sum of the weights, in four chains
+// over the keys.
 template <typename Element>
 Vec MakeLatentWeights(const PagedHead<Element>& head, int part_begin, int size, Vec maximum, float* scores) {
   Vec sums[4] = {Zero(), Zero(), Zero(), Zero()};
@@ -375,7 +375,8 @@ class LatentSupertile {
       WeighWords<Element, kVectors, false>(values, weights, num_words, sum_stride(), sums);
       if constexpr (kIsPaired<Element>) {
         if ((end - begin) % 2 == 0) continue;
-        WeighWords<Element, kVectors, true>(values + 2 * num_words, weights + num_words * kLanes, 1, sum_stride(), sums);
+        WeighWords<Element, kVectors, true>(values + 2 * num_words, weights + num_words * kLanes, /*num_words=*/1,
+                                            sum_stride(), sums);
       }
     }
   }
