@@ -15,7 +15,8 @@ namespace {
 
 // Every architecture that can be served; a new family is one line here.
 const std::array kFamilies = {
-    &kQwen2Family, &kQwen3Family, &kQwen3MoeFamily, &kPanguProMoeFamily, &kPanguEmbeddedFamily, &kLlamaFamily,
+    &kQwen2Family,         &kQwen3Family,      &kQwen3MoeFamily,   &kPanguProMoeFamily,
+    &kPanguEmbeddedFamily, &kDeepseekV2Family, &kDeepseekV3Family, &kLlamaFamily,
 };
 
 }  // namespace

@@ -1,165 +1,147 @@
 #!/usr/bin/env python3
-"""Records tiny random checkpoints and what transformers computes with them.
+"""Records tiny random checkpoints and what other implementations than ours compute with them.
 
 Run by hand with torch, transformers 5 and safetensors installed; the outputs are kept in the repository:
 
     python tests/golden/models/record.py [case ...]
+    python tests/golden/models/record.py --fresh FAMILY --seed N OUT     another folder of that family, other sizes
 
-Per case a folder with the checkpoint (config.json, generation_config.json, *.safetensors), `golden.json` (prompts and
-greedy tokens) and `logits.f32` (little-endian float32, the logits of every prompt position, [positions, vocab]).
+Per case (cases.py) a folder with the checkpoint, `golden.json` (prompts and greedy tokens) and `logits.f32`
+(little-endian float32, the logits of every prompt position, [positions, vocab]). Qwen is computed by transformers.
+DeepSeek and Pangu are computed by the references of this folder: transformers has no Pangu, and its deepseek_v2 ignores
+norm_topk_prob (5.23.0; the original code divides by the sum instead of scaling). Where transformers has the same model
+(deepseek_v3, deepseek_v2 without norm_topk_prob, openPangu-Embedded as a Llama with biases), they must agree.
+
 Everything is computed in float32 on the weights as they were saved. The initial weights are larger than usual, so
-that logits spread; a seed is taken only when the best and the second best logit of every greedy step lie apart.
+that logits spread; a seed is taken only when the best and the second best logit of every greedy step lie apart, and
+when the reference in float64 says the same.
 """
 
+import argparse
+import itertools
 import json
 import pathlib
+import random
 import shutil
-import sys
 
-import numpy
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
+
+import checkpoints
+import deepseek_reference
+import pangu_alpha_reference
+import pangu_pro_moe_reference
+import transformers_models
+from cases import CASES, FAMILIES, fresh_case
 
 HERE = pathlib.Path(__file__).parent
 GREEDY_TOKENS = 64
 MIN_MARGIN = 2e-3
 MIN_DISTINCT = 6  # tokens of a continuation: one that repeats itself would test little
+MAX_ROUNDING = 4e-5  # a fifth of what the tests allow
+MAX_DISAGREEMENT = 1e-4  # between the reference and transformers, both in float32
 
-BASE = dict(vocab_size=96, hidden_size=48, intermediate_size=80, num_hidden_layers=2, max_position_embeddings=512,
-            rms_norm_eps=1e-6, eos_token_id=[1, 2], bos_token_id=0)
-MOE = dict(moe_intermediate_size=20, num_experts=6, num_experts_per_tok=2, norm_topk_prob=True)
-
-
-def rope(theta=10000.0, **more):
-    return {"rope_type": "default", "rope_theta": theta, **more}
+REFERENCES = {"deepseek_v2": deepseek_reference, "deepseek_v3": deepseek_reference,
+              "pangu_pro_moe": pangu_pro_moe_reference, "openpangu_embedded": pangu_pro_moe_reference,
+              "pangu_alpha": pangu_alpha_reference, "pangu_alpha_megatron": pangu_alpha_reference}
 
 
-# Each case: class, config, and how it is stored.
-CASES = {
-    # 7 query heads to a K/V head, head_dim as derived, biases, tied.
-    "qwen2_tied_7to1": dict(model="Qwen2", config=dict(
-        BASE, hidden_size=56, num_attention_heads=7, num_key_value_heads=1, tie_word_embeddings=True,
-        rope_parameters=rope(1e6))),
-    # Untied, bfloat16 file, YaRN.
-    "qwen2_bf16_yarn": dict(model="Qwen2", dtype="bfloat16", config=dict(
-        BASE, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=False,
-        rope_parameters=rope(1e4, rope_type="yarn", factor=4.0, original_max_position_embeddings=32))),
-    # head_dim other than hidden / heads, untied, 3:1, in shards.
-    "qwen3_sharded": dict(model="Qwen3", shard_bytes=40_000, config=dict(
-        BASE, num_attention_heads=6, num_key_value_heads=2, head_dim=20, tie_word_embeddings=False,
-        rope_parameters=rope(1e6))),
-    # float16 file, tied, linear rope, as many K/V heads as heads, biases, the older spelling of the config.
-    "qwen3_f16_linear": dict(model="Qwen3", dtype="float16", legacy=True, config=dict(
-        BASE, num_attention_heads=4, num_key_value_heads=4, head_dim=16, tie_word_embeddings=True, attention_bias=True,
-        rope_parameters=rope(1e4, rope_type="linear", factor=2.0))),
-    # Experts one by one, 4:1, head_dim other than hidden / heads.
-    "qwen3_moe": dict(model="Qwen3Moe", config=dict(
-        BASE, **MOE, num_attention_heads=4, num_key_value_heads=1, head_dim=24, tie_word_embeddings=False,
-        rope_parameters=rope(1e6))),
-    # Stacked experts, dense layers among them, probabilities not normalized, bfloat16, three experts per token.
-    "qwen3_moe_stacked": dict(model="Qwen3Moe", dtype="bfloat16", stacked=True, config=dict(
-        {**BASE, **MOE}, num_hidden_layers=4, decoder_sparse_step=2, mlp_only_layers=[3], num_attention_heads=4,
-        num_key_value_heads=2, head_dim=12, tie_word_embeddings=True, norm_topk_prob=False, moe_intermediate_size=40,
-        num_experts=5, num_experts_per_tok=3, rope_parameters=rope(1e4))),
-}
-
-PROMPTS = [[5], [17, 3, 88, 41, 9, 60, 60, 2, 71], [(7 * i * i + 11 * i + 3) % 96 for i in range(70)]]
+def prompts_of(config):
+    """One token, a few, many; the continuation must stay within the positions."""
+    limit = config["max_position_embeddings"] - GREEDY_TOKENS
+    scattered = [(7 * i * i + 11 * i + 3) % config["vocab_size"] for i in range(min(70, limit))]
+    return [[5], [17, 3, 88, 41, 9, 60, 60, 2, 71], scattered]
 
 
-def make_model(case, seed):
-    config_class = getattr(transformers, case["model"] + "Config")
-    model_class = getattr(transformers, case["model"] + "ForCausalLM")
-    torch.manual_seed(seed)
-    config = config_class(**case["config"])
-    config._attn_implementation = "eager"
-    model = model_class(config).eval()
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "norm" in name:
-                weight.copy_(1.0 + 0.2 * torch.randn_like(weight))
-            elif name.endswith("bias"):
-                weight.copy_(0.5 * torch.randn_like(weight))
-            elif "embed" in name:
-                weight.copy_(0.25 * torch.randn_like(weight))
-            else:
-                weight.copy_(1.4 * torch.randn_like(weight) / weight.shape[-1] ** 0.5)
-    return model.to(getattr(torch, case.get("dtype", "float32")))
+def write_reference(case, seed, folder):
+    """Saves the case's random checkpoint and returns its weights."""
+    config, dtype = case["config"], case.get("dtype", "float32")
+    shapes = REFERENCES[case["family"]].tensor_shapes(config)
+    weights = checkpoints.random_weights(shapes, seed, getattr(torch, dtype))
+    if case["family"] == "pangu_alpha_megatron":
+        key = case.get("top_query_key", "topQueryEmbedding")
+        checkpoints.save_megatron(folder, config, weights, case["num_ranks"], key)
+    else:
+        stored = checkpoints.with_port_buffers(config, weights) if case.get("buffers") else weights
+        checkpoints.save_folder(folder, config | {"torch_dtype": dtype}, stored, case.get("shard_bytes"))
+    return weights
 
 
-def stack_experts(folder, config):
-    """Rewrites experts that were saved one by one as two tensors per layer."""
-    path = folder / "model.safetensors"
-    tensors = load_file(path)
-    for layer in range(config["num_hidden_layers"]):
-        prefix = f"model.layers.{layer}.mlp.experts."
-        if prefix + "0.gate_proj.weight" not in tensors:
-            continue
-        take = lambda e, part: tensors.pop(f"{prefix}{e}.{part}_proj.weight")
-        experts = range(config["num_experts"])
-        tensors[prefix + "gate_up_proj"] = torch.stack([torch.cat([take(e, "gate"), take(e, "up")]) for e in experts])
-        tensors[prefix + "down_proj"] = torch.stack([take(e, "down") for e in experts])
-    save_file(tensors, path, metadata={"format": "pt"})
+def write(case, seed, folder):
+    """Saves the case's random checkpoint and returns functions from tokens to logits, in float32 and in float64 (or
+    float32 again)."""
+    if case["family"] not in REFERENCES:
+        compute = transformers_models.write(case, seed, folder)
+        return compute, compute
+    reference, weights = REFERENCES[case["family"]], write_reference(case, seed, folder)
+
+    def in_type(dtype):
+        cast = {name: weight.to(dtype) for name, weight in weights.items()}
+        return lambda tokens: reference.logits(case["config"], cast, tokens)
+
+    return in_type(torch.float32), in_type(torch.float64)
 
 
-def spell_as_older(folder):
-    """config.json as transformers 4 wrote it: torch_dtype, rope_theta and rope_scaling."""
-    path = folder / "config.json"
-    config = json.loads(path.read_text())
-    config["torch_dtype"] = config.pop("dtype")
-    parameters = config.pop("rope_parameters")
-    config["rope_theta"] = parameters.pop("rope_theta")
-    config["rope_scaling"] = {"type": parameters.pop("rope_type"), **parameters}
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-
-
-def greedy(model, prompt):
+def greedy(compute, prompt):
     """Greedy continuation, and the smallest margin of all steps."""
-    tokens, margin, cache, fed = [], float("inf"), None, list(prompt)
-    for _ in range(GREEDY_TOKENS):
-        out = model(torch.tensor([fed]), past_key_values=cache, use_cache=True)
-        best = torch.topk(out.logits[0, -1], 2)
+    tokens, margin = [], float("inf")
+    while len(tokens) < GREEDY_TOKENS and margin >= MIN_MARGIN:
+        best = torch.topk(compute(prompt + tokens)[-1], 2)
         margin = min(margin, float(best.values[0] - best.values[1]))
-        if margin < MIN_MARGIN:
-            break
         tokens.append(int(best.indices[0]))
-        cache, fed = out.past_key_values, tokens[-1:]
     return tokens, margin
 
 
-def record(name, case, seed):
-    folder = HERE / name
+def record(case, seed, folder):
+    """False if the seed is not fit."""
     shutil.rmtree(folder, ignore_errors=True)
-    model = make_model(case, seed)
-    model.save_pretrained(folder, max_shard_size=case.get("shard_bytes", 10**9))
-    model_class = type(model)
-    loaded = model_class.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    compute, compute_precisely = write(case, seed, folder)
     prompts, logits = [], []
-    with torch.no_grad():
-        for prompt in PROMPTS:
-            tokens, margin = greedy(loaded, prompt)
-            if margin < MIN_MARGIN or len(set(tokens)) < MIN_DISTINCT:
-                return False
-            prompts.append({"prompt": prompt, "greedy": tokens})
-            logits.append(loaded(torch.tensor([prompt])).logits[0].numpy())
-    if case.get("stacked"):
-        stack_experts(folder, case["config"])
-    if case.get("legacy"):
-        spell_as_older(folder)
-    numpy.concatenate(logits).astype("<f4").tofile(folder / "logits.f32")
-    text = json.dumps({"transformers": transformers.__version__, "seed": seed, "prompts": prompts})
+    for prompt in prompts_of(case["config"]):
+        tokens, margin = greedy(compute, prompt)
+        if margin < MIN_MARGIN or len(set(tokens)) < MIN_DISTINCT:
+            return False
+        prompts.append({"prompt": prompt, "greedy": tokens})
+        logits.append(compute(prompt))
+        whole = prompt + tokens[:-1]
+        if (compute(whole) - compute_precisely(whole)).abs().max() > MAX_ROUNDING:
+            return False
+    disagreement = transformers_models.disagreement(case, folder, prompts, logits)
+    if disagreement is not None:
+        print(f"{folder.name}: transformers differs by {disagreement:.1e}")
+        assert disagreement < MAX_DISAGREEMENT
+    if case["family"] not in REFERENCES:
+        transformers_models.respell(case, folder)
+    torch.cat(logits).numpy().astype("<f4").tofile(folder / "logits.f32")
+    library = torch if case["family"] in REFERENCES else transformers
+    text = json.dumps({library.__name__: library.__version__, "seed": seed, "prompts": prompts})
     (folder / "golden.json").write_text(text + "\n")
     return True
 
 
+def record_with_fit_seed(case, folder, seeds):
+    seed = next(seed for seed in seeds if record(case, seed, folder))
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    print(f"{folder.name}: seed {seed}, {size} bytes")
+
+
+@torch.no_grad()
 def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="case", help="recorded cases (default: all), or OUT with --fresh")
+    parser.add_argument("--fresh", choices=FAMILIES, help="write a folder that is not among the recorded")
+    parser.add_argument("--seed", type=int, default=0, help="of --fresh: another folder by each")
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    for name in sys.argv[1:] or CASES:
-        seed = next(seed for seed in range(200) if record(name, CASES[name], seed))
-        size = sum(path.stat().st_size for path in (HERE / name).iterdir())
-        print(f"{name}: seed {seed}, {size} bytes")
+    transformers_models.silence()
+    if args.fresh:
+        if len(args.names) != 1 or pathlib.Path(args.names[0]).exists():
+            parser.error("--fresh writes one folder, OUT, that does not exist yet")
+        case = fresh_case(args.fresh, random.Random(f"{args.fresh} {args.seed}"))
+        print(json.dumps(case))
+        return record_with_fit_seed(case, pathlib.Path(args.names[0]), itertools.count(1000 * args.seed))
+    for name in args.names or CASES:
+        record_with_fit_seed(CASES[name], HERE / name, range(200))
 
 
 if __name__ == "__main__":

@@ -219,5 +219,114 @@ TEST(ModelConfigTest, RefusesRopeScalingsThatMakeNoSense) {
   EXPECT_THAT(Invalid(with_rope("yarn")), HasSubstr("rope_scaling must be an object"));
 }
 
+// ---- families, by the values of their published config.json ----
+
+Json PanguProMoeJson() {
+  return Json::parse(R"({"architectures": ["PanguProMoEForCausalLM"], "vocab_size": 153376, "hidden_size": 5120,
+    "num_hidden_layers": 48, "num_attention_heads": 40, "num_key_value_heads": 8, "hidden_act": "silu",
+    "max_position_embeddings": 131072, "rms_norm_eps": 1e-5, "rope_theta": 16000000.0, "tie_word_embeddings": false,
+    "num_experts": 64, "num_experts_per_tok": 8, "moe_intermediate_size": 1344,
+    "shared_expert_intermediate_size": 5376, "eos_token_id": 45892})");
+}
+
+TEST(PanguProMoeConfigTest, ReadsThePublishedModel) {
+  const auto config = ParseModelConfig(PanguProMoeJson());
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(Gqa(*config).head_dim, 128);
+  EXPECT_TRUE(Gqa(*config).has_output_bias);
+  const MoeSpec& moe = std::get<MoeSpec>(config->layers[0].ffn);
+  EXPECT_TRUE(std::holds_alternative<GroupedRouter>(moe.router));
+  EXPECT_EQ(moe.shared_intermediate_size, 5376);
+  // Of each layer: attention with its biases, experts, shared expert, router with its scales, two norms.
+  const int64_t attention = 2 * 5120 * (5120 + 1024) + 5120 + 2 * 1024 + 5120;
+  const int64_t ffn = 65 * 5120 * 1344 * 3 + (4 - 1) * 5120 * 1344 * 3 + 5120 * 64 + 64;
+  EXPECT_EQ(CountParameters(*config).total, 48 * (attention + ffn + 2 * 5120) + 2 * 153'376LL * 5120 + 5120);
+  EXPECT_NEAR(static_cast<double>(CountParameters(*config).total), 72.0e9, 0.05e9);
+  EXPECT_NEAR(static_cast<double>(CountParameters(*config).active), 16e9, 1e9);
+}
+
+TEST(PanguProMoeConfigTest, WantsGroupsOfOneSize) {
+  EXPECT_EQ(Invalid(With(PanguProMoeJson(), "num_experts_per_tok", 7)),
+            "num_experts is 64; must be a multiple of num_experts_per_tok 7, the number of groups");
+}
+
+Json DeepseekV3Json() {
+  return Json::parse(R"({"architectures": ["DeepseekV3ForCausalLM"], "vocab_size": 129280, "hidden_size": 7168,
+    "intermediate_size": 18432, "moe_intermediate_size": 2048, "num_hidden_layers": 61, "first_k_dense_replace": 3,
+    "moe_layer_freq": 1, "num_attention_heads": 128, "num_key_value_heads": 128, "q_lora_rank": 1536,
+    "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "n_routed_experts": 256,
+    "n_shared_experts": 1, "num_experts_per_tok": 8, "n_group": 8, "topk_group": 4, "topk_method": "noaux_tc",
+    "scoring_func": "sigmoid", "norm_topk_prob": true, "routed_scaling_factor": 2.5, "rms_norm_eps": 1e-6,
+    "rope_theta": 10000, "max_position_embeddings": 163840, "hidden_act": "silu", "attention_bias": false,
+    "tie_word_embeddings": false, "num_nextn_predict_layers": 1, "eos_token_id": 1,
+    "rope_scaling": {"type": "yarn", "factor": 40, "original_max_position_embeddings": 4096, "beta_fast": 32,
+                     "beta_slow": 1, "mscale": 1.0, "mscale_all_dim": 1.0}})");
+}
+
+TEST(DeepseekConfigTest, ReadsVersion3) {
+  const auto config = ParseModelConfig(DeepseekV3Json());
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  const MlaSpec& mla = std::get<MlaSpec>(config->attention);
+  EXPECT_NEAR(mla.score_scale, 0.1352338, 1e-7);
+  EXPECT_EQ(std::get<YarnRope>(config->rope.scaling).attention_factor, 1.0);
+  EXPECT_EQ(std::get<DenseSpec>(config->layers[2].ffn).intermediate_size, 18432);
+  const MoeSpec& moe = std::get<MoeSpec>(config->layers[3].ffn);
+  EXPECT_EQ(moe.shared_intermediate_size, 2048);
+  const SigmoidTopKRouter& router = std::get<SigmoidTopKRouter>(moe.router);
+  EXPECT_EQ(router.num_groups, 8);
+  EXPECT_EQ(router.num_chosen_groups, 4);
+  EXPECT_EQ(router.scaling_factor, 2.5);
+  EXPECT_NEAR(static_cast<double>(CountParameters(*config).total), 671.0e9, 0.1e9);
+  EXPECT_NEAR(static_cast<double>(CountParameters(*config).active), 37e9, 1e9);
+  EXPECT_EQ(KvBytesPerToken(*config, KvFormat::kBF16), 61 * 576 * 2);
+}
+
+Json DeepseekV2LiteJson() {
+  return Json::parse(R"({"architectures": ["DeepseekV2ForCausalLM"], "vocab_size": 102400, "hidden_size": 2048,
+    "intermediate_size": 10944, "moe_intermediate_size": 1408, "num_hidden_layers": 27, "first_k_dense_replace": 1,
+    "moe_layer_freq": 1, "num_attention_heads": 16, "num_key_value_heads": 16, "q_lora_rank": null,
+    "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "n_routed_experts": 64,
+    "n_shared_experts": 2, "num_experts_per_tok": 6, "n_group": 1, "topk_group": 1, "topk_method": "greedy",
+    "scoring_func": "softmax", "norm_topk_prob": false, "routed_scaling_factor": 1.0, "rms_norm_eps": 1e-6,
+    "rope_theta": 10000, "max_position_embeddings": 163840, "hidden_act": "silu", "tie_word_embeddings": false,
+    "rope_scaling": {"type": "yarn", "factor": 40, "original_max_position_embeddings": 4096, "beta_fast": 32,
+                     "beta_slow": 1, "mscale": 0.707, "mscale_all_dim": 0.707}})");
+}
+
+TEST(DeepseekConfigTest, ReadsVersion2Lite) {
+  const auto config = ParseModelConfig(DeepseekV2LiteJson());
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  const MlaSpec& mla = std::get<MlaSpec>(config->attention);
+  EXPECT_EQ(mla.q_lora_rank, 0);
+  EXPECT_NEAR(mla.score_scale, 0.1147214, 1e-7);
+  EXPECT_TRUE(std::holds_alternative<DenseSpec>(config->layers[0].ffn));
+  const MoeSpec& moe = std::get<MoeSpec>(config->layers[1].ffn);
+  EXPECT_EQ(moe.shared_intermediate_size, 2816);
+  EXPECT_FALSE(std::get<SoftmaxTopKRouter>(moe.router).normalizes_top_k);
+  EXPECT_EQ(CountParameters(*config).total, 15'706'484'224);
+}
+
+TEST(DeepseekConfigTest, DividesInsteadOfScalingInVersion2) {
+  const Json json = With(With(DeepseekV2LiteJson(), "norm_topk_prob", true), "routed_scaling_factor", 16.0);
+
+  const auto config = ParseModelConfig(json);
+
+  const SoftmaxTopKRouter& router = std::get<SoftmaxTopKRouter>(std::get<MoeSpec>(config->layers[1].ffn).router);
+  EXPECT_TRUE(router.normalizes_top_k);
+  EXPECT_EQ(router.scaling_factor, 1.0);
+}
+
+TEST(DeepseekConfigTest, NamesWhatIsWrongWithTheRouter) {
+  EXPECT_EQ(Unsupported(With(DeepseekV3Json(), "topk_method", "hash")),
+            "topk_method \"hash\" with scoring_func \"sigmoid\" is not supported; supported are noaux_tc with sigmoid, "
+            "greedy and group_limited_greedy with softmax");
+  EXPECT_EQ(Invalid(With(DeepseekV3Json(), "n_group", 7)),
+            "n_routed_experts is 256; must be a multiple of n_group 7");
+  EXPECT_THAT(Invalid(With(DeepseekV3Json(), "num_experts_per_tok", 200)), HasSubstr("have only 128 experts"));
+}
+
 }  // namespace
 }  // namespace expertd
