@@ -18,6 +18,7 @@ namespace expertd {
 struct EngineConfig {
   std::string model_path;
   std::string served_model_name;             // empty: the folder's name
+  std::string jieba_dict;                    // jieba's dict.txt, for PanGu-alpha; empty: see FindJiebaFiles
   DType weights_dtype = DType::kBF16;        // --dtype; bf16 or f32 in memory
   std::optional<WeightFormat> quantization;  // --quantization; kInt8 or kInt4: matrices are converted while loading
   bool has_dummy_weights = false;            // --load-format dummy: random weights, only config.json is read

@@ -116,6 +116,8 @@ void AddModelFlags(CLI::App& command, EngineConfig& config) {
         config.isa_limit = it->second;
       },
       "Highest instruction set to use: auto, amx, avx512_bf16, avx512, avx2_vnni, avx2 or scalar [auto]");
+  command.add_option("--jieba-dict", config.jieba_dict,
+                     "jieba's dict.txt, for PanGu-alpha [the model's folder, or Debian's python3-jieba]");
   command.add_option("--threads", config.num_threads, "Compute threads; 0 takes the CPUs of the cpuset and quota [0]");
 }
 

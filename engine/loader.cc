@@ -64,8 +64,9 @@ std::string Fingerprint(const EngineConfig& config, std::string_view isa) {
   return absl::StrFormat("expertd-%s-%016x", kVersion, digest);
 }
 
-absl::Status LoadText(const std::string& dir, LoadedModel* loaded) {
-  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = LoadTokenizer(dir);
+absl::Status LoadText(const EngineConfig& config, LoadedModel* loaded) {
+  const std::string& dir = config.model_path;
+  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = LoadTokenizer(dir, config.jieba_dict);
   if (tokenizer.ok()) {
     loaded->tokenizer = *std::move(tokenizer);
   } else if (!absl::IsNotFound(tokenizer.status())) {
@@ -206,7 +207,7 @@ absl::StatusOr<LoadedModel> LoadModelFolder(const EngineConfig& asked) {
   ASSIGN_OR_RETURN(const ModelConfig model_config, ReadModelConfig(config.model_path));
   ASSIGN_OR_RETURN(loaded.generation_defaults, ReadGenerationConfig(config.model_path));
   ASSIGN_OR_RETURN(const MemoryPlan plan, PlanMemory(config, model_config, ReadMemoryLimits().Available()));
-  RETURN_IF_ERROR(LoadText(config.model_path, &loaded));
+  RETURN_IF_ERROR(LoadText(config, &loaded));
   const absl::Time text_end = absl::Now();
 
   LoadOptions options;

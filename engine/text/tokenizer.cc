@@ -16,7 +16,7 @@ std::string Tokenizer::Decode(std::span<const TokenId> ids, bool skip_special_to
   return text;
 }
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& model_dir) {
+absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& model_dir, const std::string& jieba_dict) {
   const bool has_sentencepiece = FileExists(model_dir + "/tokenizer.model");
   if (FileExists(model_dir + "/tokenizer.json")) {
     absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = LoadTokenizerJson(model_dir);
@@ -26,8 +26,9 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& mode
   if (has_sentencepiece) return LoadSentencePiece(model_dir);
   if (FileExists(model_dir + "/vocab.json") && FileExists(model_dir + "/merges.txt"))
     return LoadVocabAndMerges(model_dir);
-  return absl::NotFoundError(StrCat(
-      model_dir, " has no tokenizer: neither tokenizer.json nor tokenizer.model nor vocab.json with merges.txt"));
+  if (FileExists(model_dir + "/vocab.model")) return LoadPanguAlpha(model_dir, jieba_dict);
+  return absl::NotFoundError(StrCat(model_dir, " has no tokenizer: neither tokenizer.json nor tokenizer.model nor ",
+                                    "vocab.json with merges.txt nor vocab.model"));
 }
 
 }  // namespace expertd

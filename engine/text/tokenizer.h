@@ -1,8 +1,8 @@
 // Text to token ids and back. One interface for byte-level BPE (tokenizer.json, or vocab.json with merges.txt) and for
-// sentencepiece (tokenizer.model); the folder of the model decides which. Used by request admission (encode), the
-// output side (detokenizer.h), structured output (the exact bytes of each token) and the tokenizer service.
-// The rules are those of the `tokenizers`, `transformers` and `sentencepiece` packages; tests/golden/tokenizers records
-// their answers.
+// sentencepiece (tokenizer.model; vocab.model behind jieba); the folder of the model decides which. Used by request
+// admission (encode), the output side (detokenizer.h), structured output (the exact bytes of each token) and the
+// tokenizer service. The rules are those of the `tokenizers`, `transformers`, `sentencepiece` and `jieba` packages;
+// tests/golden/tokenizers records their answers.
 #pragma once
 
 #include <cstddef>
@@ -105,10 +105,12 @@ class Tokenizer {
 };
 
 // Reads the tokenizer of a model folder: tokenizer.json, else tokenizer.model, else vocab.json with merges.txt (Qwen2's
-// pre-tokenizer and NFC, or GPT-2's, as tokenizer_class says). Flags and added tokens of tokenizer_config.json,
-// added_tokens.json and special_tokens_map.json are laid over it. Executes nothing from the folder. Errors: NotFound
-// when the folder has none of these; InvalidArgument for a damaged file; Unimplemented for a component this program
-// doesn't know. Messages name the file.
-absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& model_dir);
+// pre-tokenizer and NFC, or GPT-2's, as tokenizer_class says), else vocab.model (PanGu-alpha's, behind jieba, whose
+// dictionary is `jieba_dict`, or where FindJiebaFiles looks when that is empty). Flags and added tokens of
+// tokenizer_config.json, added_tokens.json and special_tokens_map.json are laid over it. Executes nothing from the
+// folder. Errors: NotFound when the folder has none of these; FailedPrecondition when jieba's dictionary is missing;
+// InvalidArgument for a damaged file; Unimplemented for a component this program doesn't know. Messages name the file.
+absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& model_dir,
+                                                         const std::string& jieba_dict = "");
 
 }  // namespace expertd

@@ -112,9 +112,11 @@ class TokenizerBase : public Tokenizer {
   MatcherPair raw_matchers_;
 };
 
-// The two kinds of tokenizer. Errors: as LoadTokenizer.
+// The kinds of tokenizer. Errors: as LoadTokenizer.
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizerJson(const std::string& model_dir);       // tokenizer.json
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadVocabAndMerges(const std::string& model_dir);  // vocab.json, merges.txt
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadSentencePiece(const std::string& model_dir);       // tokenizer.model
+absl::StatusOr<std::unique_ptr<Tokenizer>> LoadPanguAlpha(const std::string& model_dir,               // vocab.model
+                                                          const std::string& jieba_dict);
 
 }  // namespace expertd

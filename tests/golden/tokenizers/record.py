@@ -6,8 +6,9 @@ Trains small tokenizers on text of our own and writes, beside this file:
   <name>/tokenizer.*    the tokenizers, in the form of a model folder
   <name>/golden.json    ids of the first texts in full; of every text a digest of four answers
   stages.json           normalizers and pre-tokenizers alone
+  pangu_alpha/words.json  texts as the words that jieba cuts with the dictionary of that folder
 
-Needs: tokenizers, sentencepiece. The answers are those of tokenizers 0.23.3 and sentencepiece 0.2.3.
+Needs: tokenizers, sentencepiece, jieba. The answers are those of tokenizers 0.23.3, sentencepiece 0.2.3, jieba 0.42.1.
 Usage: record.py            record everything
        record.py NAME TEXT  print what tokenizer NAME answers for TEXT (a JSON string)
 """
@@ -23,10 +24,12 @@ import tokenizers
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 import texts
+from references import JiebaReference, reference_of
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 NUM_TEXTS = 2200
 NUM_FULL = 60
+NUM_CUT = 800
 QWEN2 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
          r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 DEEPSEEK = [r"\p{N}{1,3}", "[一-龥\u3040-ゟ゠-ヿ]+",
@@ -103,7 +106,7 @@ def make_llama():
     return tokenizer
 
 
-def make_sentencepiece(folder, **options):
+def make_sentencepiece(folder, name="tokenizer.model", **options):
     os.makedirs(folder, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         corpus = os.path.join(temporary, "corpus.txt")
@@ -128,57 +131,25 @@ def make_sentencepiece(folder, **options):
     del proto.trainer_spec.input[:]
     proto.trainer_spec.model_prefix = ""
     proto.normalizer_spec.normalization_rule_tsv = ""
-    with open(os.path.join(folder, "tokenizer.model"), "wb") as file:
+    with open(os.path.join(folder, name), "wb") as file:
         file.write(proto.SerializeToString(deterministic=True))
 
 
+def make_pangu_alpha(folder):
+    """Unigram behind jieba, with a dictionary and emissions of our own."""
+    make_sentencepiece(folder, "vocab.model", model_type="unigram", vocab_size=1000, character_coverage=0.995,
+                       rules=[("：", ":"), ("，", ","), ("\u3000", " "), ("\t", " "), ("\r", " ")],
+                       user_defined_symbols=["▃", "▂", "<sep>", "<pad>", "<mask>", "<eod>", "<eot>"],
+                       unk_id=0, bos_id=1, eos_id=2, pad_id=-1)
+    with open(os.path.join(folder, "dict.txt"), "w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{word} {frequency} n\n" for word, frequency in texts.make_dictionary(seed=5))
+    with open(os.path.join(folder, "prob_emit.py"), "w", encoding="utf-8", newline="\n") as file:
+        states = (f"'{state}': {{" + ",\n ".join(f"'\\u{ord(c):04x}': {value}" for c, value in table) + "}"
+                  for state, table in texts.make_emissions(seed=6))
+        file.write("P={" + ",\n ".join(states) + "}\n")
+
+
 # --- their answers ----------------------------------------------------------------------------------------------------
-
-
-class HfReference:
-    def __init__(self, folder):
-        self.tokenizer = Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
-
-    def encode(self, text, parse_special, add_special=False):
-        self.tokenizer.encode_special_tokens = not parse_special
-        return self.tokenizer.encode(text, add_special_tokens=add_special).ids
-
-    def decode(self, ids, skip):
-        return self.tokenizer.decode(ids, skip_special_tokens=skip)
-
-
-class SentencePieceReference:
-    """Added tokens split out first, each gap encoded and decoded on its own: the slow classes of transformers."""
-
-    def __init__(self, folder):
-        self.model = sentencepiece.SentencePieceProcessor(model_file=os.path.join(folder, "tokenizer.model"))
-        with open(os.path.join(folder, "tokenizer_config.json"), encoding="utf-8") as file:
-            config = json.load(file)
-        self.added = {token["content"]: (int(id), token["special"])
-                      for id, token in config["added_tokens_decoder"].items()}
-        self.texts = {id: (content, special) for content, (id, special) in self.added.items()}
-        self.add_bos = config["add_bos_token"]
-
-    def encode(self, text, parse_special, add_special=False):
-        contents = [content for content, (_, special) in self.added.items() if parse_special or not special]
-        pattern = "|".join(re.escape(content) for content in sorted(contents, key=len, reverse=True))
-        ids = [self.model.bos_id()] if add_special and self.add_bos else []
-        for part in re.split(f"({pattern})", text):
-            ids += [self.added[part][0]] if part in contents else self.model.encode(part)
-        return ids
-
-    def decode(self, ids, skip):
-        text, run = "", []
-        for id in ids:
-            content, special = self.texts.get(id, (None, False))
-            if special and skip:
-                continue
-            if content is None:
-                run.append(id)
-            else:
-                text += self.model.decode(run) + content
-                run = []
-        return text + self.model.decode(run)
 
 
 def fnv1a(data, state=0xCBF29CE484222325):
@@ -201,11 +172,6 @@ def digest(answer):
     return f"{state:016x}"
 
 
-def reference_of(folder):
-    is_hf = os.path.exists(os.path.join(folder, "tokenizer.json"))
-    return HfReference(folder) if is_hf else SentencePieceReference(folder)
-
-
 def record_tokenizer(name, all_texts):
     folder = os.path.join(HERE, name)
     reference = reference_of(folder)
@@ -214,6 +180,12 @@ def record_tokenizer(name, all_texts):
         "ids": [reference.encode(text, True) for text in all_texts[:NUM_FULL]],
         "digests": "".join(digest(answers(reference, text)) for text in all_texts),
     })
+
+
+def record_words(folder):
+    """Words of texts; their concatenation is the text."""
+    reference = JiebaReference(folder)
+    write_json(os.path.join(folder, "words.json"), [reference.cut(text) for text in texts.make_chinese(NUM_CUT, 9)])
 
 
 # --- stages alone -----------------------------------------------------------------------------------------------------
@@ -282,6 +254,7 @@ def make_tokenizers():
     make_sentencepiece(os.path.join(HERE, "spm_bpe"), model_type="bpe", vocab_size=1000, character_coverage=0.98,
                        byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False,
                        user_defined_symbols=["[unused9]"], **symbols)
+    make_pangu_alpha(os.path.join(HERE, "pangu_alpha"))
     for name in ("unigram", "spm_bpe"):
         model = sentencepiece.SentencePieceProcessor(model_file=os.path.join(HERE, name, "tokenizer.model"))
         tokens = ["<unk>", "<s>", "</s>"] + (["[unused9]"] if name == "spm_bpe" else [])
@@ -294,7 +267,7 @@ def make_tokenizers():
 
 
 def main():
-    names = ["qwen", "deepseek", "llama_json", "unigram", "spm_bpe"]
+    names = ["qwen", "deepseek", "llama_json", "unigram", "spm_bpe", "pangu_alpha"]
     if len(sys.argv) == 3:
         reference = reference_of(os.path.join(HERE, sys.argv[1]))
         print(json.dumps(answers(reference, json.loads(sys.argv[2])), ensure_ascii=False))
@@ -304,6 +277,7 @@ def main():
     write_json(os.path.join(HERE, "texts.json"), all_texts)
     for name in names:
         record_tokenizer(name, all_texts)
+    record_words(os.path.join(HERE, "pangu_alpha"))
     record_stages(all_texts)
     print(f"recorded with tokenizers {tokenizers.__version__}, sentencepiece {sentencepiece.__version__}")
 

@@ -101,3 +101,62 @@ def make_corpus(seed, num_sentences):
     generator = random.Random(seed)
     names = [name for name in sorted(LISTS) if name != "controls"] + ["latin", "chinese", "code"] * 3
     return [make_sentence(generator, [generator.choice(names)]) for _ in range(num_sentences)]
+
+
+# --- texts to cut into words ------------------------------------------------------------------------------------------
+
+# Characters of which few and many words are made, so that words overlap.
+HAN = ("中国科学院计算所的一是在不了有和人这大为上个时来用们生到作地于出就分对成会可主发年动同工也能下过子说产种面而方后多定行学法所民得经"
+       "十三之进着等部度家电力里如水化高自二理起小物现实加量都两体制机当使点从业本去把性好应开它合还因由其些然前外天政四日那社义事平形相全表间"
+       "样与关各重新线内数正心反你明看原又么利比或但质气第向道命此变条只没结解问意建月公无系军很情者最立代想已通并提直题党程展五果料象员革位入"
+       "常文总次品式活设及管特件长求老头基资边流路级少图山统接知较将组见计别她手角期根论运农指几九区强放决西被干做必战先回则任取据处队南给色光门"
+       "即保治北造百规热领七海口东导器压志世金增争济阶油思术极交受联什认六共权收证改清己美再采转更单风切打白教速花带安场身车例真务具万每目至达走"
+       "积示议声报斗完类八离华名确才科张信马节话米整空元况今集温传土许步群广石记需段研界拉林律叫且究观越织装影算低持音众书布复容儿须际商非验连断")
+MIXED = ["AT&T", "c++", "C#", "T恤", "B超", "3.14", "50%", "99.5%", "v1.2.3", "x-y_z", "#1", "a.b%", "...", "+86", "100.%",
+         "2024年", "iPhone15", "GPT-4", "&&", "--", "%", "龥", "鿕", "鿖", "㐀", "𠮷", "，", "。", "：", "？", "、", "“", "”",
+         "（", "）", " ", "  ", "\n", "\r\n", "\r", "\t", "\u3000", "é", "Ａ１", "😀", "の", "한국", "<eot>", "▂", "▃", "▁"]
+
+
+def make_han_word(generator, alphabet, most):
+    return "".join(generator.choice(alphabet) for _ in range(generator.randint(1, most)))
+
+
+def make_dictionary(seed):
+    """Words over few characters with few different frequencies, so that many segmentations are equally likely."""
+    generator = random.Random(seed)
+    words = {make_han_word(generator, HAN[:60], 4): generator.choice([0, 1, 1, 2, 3, 10, 100, 5000]) for _ in range(700)}
+    words.update((character, generator.choice([0, 1, 20, 900])) for character in HAN[:60:2])
+    words.update({"AT&T": 3, "c++": 3, "C#": 3, "T恤": 4, "B超": 3, "GPT-4": 2, "50%": 1})
+    return list(words.items())
+
+
+def make_emissions(seed):
+    """Natural logarithms by state and character; some characters are missing, some values the same."""
+    generator = random.Random(seed)
+    return [(state, [(character, generator.choice([-8.5, -round(generator.uniform(1, 16), 12)]))
+                     for character in sorted(set(HAN[:200])) if generator.random() < 0.8]) for state in "BEMS"]
+
+
+def make_chinese(num_texts, seed, words=()):
+    """`num_texts` different texts: runs of few or all Han characters, ASCII words, numbers, signs, line ends; some of
+    them also made of the given `words`."""
+    generator = random.Random(seed)
+    texts = dict.fromkeys(["", " ", "\n", "\r\n", "的", "a", "100%"])
+    while len(texts) < num_texts:
+        parts = []
+        if words and generator.random() < 0.6:
+            parts = [generator.choice(words) for _ in range(generator.randint(1, 10))]
+        for _ in range(generator.randint(1, 8)):
+            kind = generator.random()
+            if kind < 0.4:
+                parts.append(make_han_word(generator, HAN[:60], 12))
+            elif kind < 0.6:
+                parts.append(make_han_word(generator, HAN, 12))
+            elif kind < 0.75:
+                parts.append(generator.choice(MIXED))
+            elif kind < 0.9:
+                parts.append(generator.choice(LISTS[generator.choice(["chinese", "latin", "digits", "japanese"])]))
+            else:
+                parts.append("".join(generator.choice("aZ09.%+-_#& ") for _ in range(generator.randint(1, 8))))
+        texts["".join(parts)] = None
+    return list(texts)

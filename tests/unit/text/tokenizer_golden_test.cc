@@ -139,7 +139,7 @@ TEST_P(GoldenTokenizerTest, GivesTheSameIdsWithOffsetsThatNeverGoBack) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Tokenizers, GoldenTokenizerTest,
-                         ::testing::Values("qwen", "deepseek", "llama_json", "unigram", "spm_bpe"),
+                         ::testing::Values("qwen", "deepseek", "llama_json", "unigram", "spm_bpe", "pangu_alpha"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(GoldenStagesTest, NormalizersRewriteEveryTextAsRecorded) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/base/strings.h"
+#include "engine/text/jieba.h"
 #include "engine/text/tokenizer.h"
 #include "tests/unit/text/support/temporary_folder.h"
 
@@ -67,15 +68,53 @@ TEST(PublicQwen2Test, EncodesATurnOfChat) {
   EXPECT_EQ(tokenizer->vocab_size(), 151646);
 }
 
-TEST(PublicPanguAlphaTest, EncodesWordsThatJiebaHasSeparated) {
-  const std::string model = kData + "pangu-alpha/vocab.model";
-  if (!std::filesystem::exists(model)) GTEST_SKIP() << model << " is absent";
-  TemporaryFolder folder;
-  folder.Write("tokenizer.model", ReadWholeFile(model)).Write("tokenizer_config.json", R"({"add_bos_token": false})");
-  const auto tokenizer = *LoadTokenizer(folder.path());
+// jieba's dictionary as Debian's python3-jieba or the Python packages of the tests have it; "" when neither is there.
+std::string FindJiebaDictionary() {
+  std::string found = StrCat(kDebianJiebaFolder, "/dict.txt");
+  if (std::filesystem::exists(found)) return found;
+  std::error_code error;
+  for (const auto& python : std::filesystem::directory_iterator(StrCat(EXPERTD_SOURCE_DIR, "/build/venv/lib"), error)) {
+    found = python.path().string() + "/site-packages/jieba/dict.txt";
+    if (std::filesystem::exists(found)) return found;
+  }
+  return "";
+}
 
-  EXPECT_THAT(*tokenizer->Encode("问 ： 中国 的 首都 是 哪里 ？ ▃ 答 ：", {}),
-              ElementsAre(476, 17, 96, 11, 6539, 16, 1329, 28, 13, 3, 3330, 17));
+TEST(PublicPanguAlphaTest, ReproducesEveryVector) {
+  const std::string folder = kData + "pangu-alpha", dictionary = FindJiebaDictionary();
+  if (!std::filesystem::exists(folder)) GTEST_SKIP() << folder << " is absent";
+  if (dictionary.empty()) GTEST_SKIP() << "jieba's dictionary is absent";
+  const auto tokenizer = *LoadTokenizer(folder, dictionary);
+  const std::pair<std::string_view, std::vector<TokenId>> vectors[] = {
+      {"上联:瑞风播福泽,事业具昌盛千家乐",
+       {39, 2401, 17, 4448, 615, 5188, 2783, 2762, 10, 2371, 5720, 11050, 3373, 24420, 1613}},
+      {"上联：瑞风播福泽，事业具昌盛千家乐",
+       {39, 2401, 17, 4448, 615, 5188, 2783, 2762, 10, 2371, 5720, 11050, 3373, 24420, 1613}},
+      {"他小如何职责码经常的却是安静奇迹", {26, 80, 373, 5440, 2527, 1663, 11, 1268, 4896, 7902}},
+      {"问：中国的首都是哪里？\n答：", {476, 17, 96, 11, 6539, 16, 1329, 28, 13, 3, 3330, 17}},
+      {"Hello World 123.5% ok",
+       {2142, 12372, 4541, 13, 4, 13, 29237, 13, 4, 345, 23778, 200, 13, 4, 27967}},
+      {"小明硕士毕业于中国科学院计算所，后在日本京都大学深造",
+       {25271, 5208, 2589, 135, 4027, 1941, 1164, 10, 78, 18, 691, 3883, 2029, 1484, 1187, 5036}},
+      {"😀你好", {13, 0, 5772}},
+      {"a  b\n\nc\t。", {1853, 13, 4, 13, 4, 1498, 13, 3, 13, 3, 2121, 12}},
+  };
+
+  for (const auto& [text, ids] : vectors) EXPECT_THAT(*tokenizer->Encode(text, {}), ElementsAreArray(ids)) << text;
+  EXPECT_EQ(tokenizer->eos(), 9);
+  EXPECT_EQ(tokenizer->bos(), std::nullopt);
+  EXPECT_EQ(tokenizer->vocab_size(), 40000);
+}
+
+TEST(PublicPanguAlphaTest, WritesTheSameTextForAnIdWhereverItStands) {
+  const std::string folder = kData + "pangu-alpha", dictionary = FindJiebaDictionary();
+  if (!std::filesystem::exists(folder)) GTEST_SKIP() << folder << " is absent";
+  if (dictionary.empty()) GTEST_SKIP() << "jieba's dictionary is absent";
+  const auto tokenizer = *LoadTokenizer(folder, dictionary);
+  const std::vector<TokenId> ids = {13, 476, 17, 4, 0, 3, 1, 2, 5, 9};
+
+  EXPECT_EQ(tokenizer->Decode(ids, /*skip_special_tokens=*/false), "问: ⁇\n<sep><eot>");
+  EXPECT_EQ(tokenizer->Decode(ids, /*skip_special_tokens=*/true), "问: ⁇\n<sep>");
 }
 
 }  // namespace

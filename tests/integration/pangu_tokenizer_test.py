@@ -1,0 +1,107 @@
+"""The tokenizers of the Pangu families, served, against the Python packages that their own programs use."""
+
+import json
+import pathlib
+import sys
+
+import pytest
+
+from conftest import ROOT, Server, run
+
+GOLDENS = ROOT / "tests/golden/tokenizers"
+sys.path.insert(0, str(GOLDENS))
+
+import references  # noqa: E402
+import texts  # noqa: E402
+
+jieba = pytest.importorskip("jieba")
+sentencepiece = pytest.importorskip("sentencepiece")
+
+JIEBA_DICT = pathlib.Path(jieba.__file__).parent / "dict.txt"
+PUBLIC_MODEL = ROOT.parent / "shared/data/tokenizers/pangu-alpha/vocab.model"
+# A model of any family that is small and has room for the ids: only its tokenizer is asked.
+CONFIG = {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "head_dim": 32, "hidden_act": "silu",
+          "hidden_size": 64, "intermediate_size": 64, "max_position_embeddings": 512, "moe_intermediate_size": 32,
+          "norm_topk_prob": True, "num_attention_heads": 2, "num_experts": 4, "num_experts_per_tok": 2,
+          "num_hidden_layers": 1, "num_key_value_heads": 2, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
+          "tie_word_embeddings": True, "vocab_size": 40064, "eos_token_id": 9}
+
+
+def train(path, sentences, **options):
+    """A sentencepiece model with `options` of its trainer, from sentences without control characters."""
+    with open(path, "wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter("".join(c if c >= " " else " " for c in text) for text in sentences),
+            model_writer=file, minloglevel=2, num_threads=1, character_coverage=0.99, **options)
+
+
+class ServedTokenizer:
+    """What a served folder answers for many texts."""
+
+    def __init__(self, server):
+        from expertd.v1 import tokenizer_pb2, tokenizer_pb2_grpc
+        self.pb = tokenizer_pb2
+        self.stub = tokenizer_pb2_grpc.TokenizerServiceStub(server.channel())
+
+    def encode(self, all_texts, **options):
+        ids = []
+        for begin in range(0, len(all_texts), 1000):
+            request = self.pb.TokenizeRequest(texts=all_texts[begin:begin + 1000], **options)
+            ids += [list(result.ids) for result in self.stub.Tokenize(request).results]
+        return ids
+
+    def decode(self, sequences, skip_special_tokens):
+        decoded = []
+        for begin in range(0, len(sequences), 1000):
+            request = self.pb.DetokenizeRequest(skip_special_tokens=skip_special_tokens)
+            for ids in sequences[begin:begin + 1000]:
+                request.sequences.add(ids=ids)
+            decoded += self.stub.Detokenize(request).texts
+        return decoded
+
+
+@pytest.fixture
+def serve(start_server, tmp_path):
+    """Serves tmp_path, in which a tokenizer lies, with random weights."""
+    def start(*flags):
+        (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+        return ServedTokenizer(start_server("--load-format", "dummy", "--num-kv-blocks", "16", *flags, model=tmp_path))
+    return start
+
+
+def assert_agreement(served, reference, all_texts, add_special=False):
+    ids = served.encode(all_texts, add_special_tokens=add_special)
+    expected = [reference.encode(text, parse_special=True, add_special=add_special) for text in all_texts]
+    assert [(text, a) for text, a in zip(all_texts, ids)] == [(text, b) for text, b in zip(all_texts, expected)]
+    for skip in (False, True):
+        assert served.decode(ids, skip) == [reference.decode(sequence, skip) for sequence in ids]
+
+
+@pytest.mark.parametrize("vocabulary", ["trained", "public"])
+def test_pangu_alpha_cuts_and_encodes_as_jieba_and_sentencepiece_do(serve, tmp_path, vocabulary):
+    model = tmp_path / "vocab.model"
+    if vocabulary == "trained":
+        train(model, texts.make_chinese(3000, 1), model_type="unigram", vocab_size=3000, bos_id=1, eos_id=2,
+              user_defined_symbols=["▃", "▂", "<sep>", "<pad>", "<mask>", "<eod>", "<eot>"])
+    elif PUBLIC_MODEL.exists():
+        model.write_bytes(PUBLIC_MODEL.read_bytes())
+    else:
+        pytest.skip(f"{PUBLIC_MODEL} is absent")
+    words = [line.split(" ")[0] for line in JIEBA_DICT.read_text(encoding="utf-8").splitlines()]
+
+    served = serve("--jieba-dict", str(JIEBA_DICT))
+
+    all_texts = texts.make_chinese(2000, 2, words=words) + texts.make_texts(500, 3)
+    assert_agreement(served, references.PanguAlphaReference(str(model)), all_texts)
+    assert served.encode(["中国"], add_special_tokens=True) == served.encode(["中国"], add_special_tokens=False)
+
+
+def test_pangu_alpha_without_its_dictionary_is_refused_with_the_remedies(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "vocab.model").write_bytes((GOLDENS / "pangu_alpha/vocab.model").read_bytes())
+
+    result = run("generate", tmp_path, "--load-format", "dummy", "--prompt", "x", "--jieba-dict", "/no/dict.txt",
+                 check=False)
+
+    assert result.returncode != 0
+    assert "--jieba-dict is /no/dict.txt; there is no such file" in result.stderr
