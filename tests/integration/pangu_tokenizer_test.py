@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import random
+import re
 import sys
 
 import pytest
@@ -69,12 +71,30 @@ def serve(start_server, tmp_path):
     return start
 
 
+def random_sequences(num_sequences, num_ids, favourites, seed):
+    """Sequences of ids as a model may write them: any after any other, the favourites often."""
+    generator = random.Random(seed)
+    return [[generator.choice(favourites) if generator.random() < 0.2 else generator.randrange(num_ids)
+             for _ in range(generator.randint(1, 12))] for _ in range(num_sequences)]
+
+
+def with_one_mark(text):
+    """sentencepiece writes U+FFFD for each byte of a broken character, expertd (as Python) one for the whole."""
+    return re.sub("\ufffd+", "\ufffd", text)
+
+
+def assert_same_texts(served, reference, sequences):
+    for skip in (False, True):
+        decoded = [with_one_mark(text) for text in served.decode(sequences, skip)]
+        expected = [with_one_mark(reference.decode(ids, skip)) for ids in sequences]
+        assert list(zip(sequences, decoded)) == list(zip(sequences, expected))
+
+
 def assert_agreement(served, reference, all_texts, add_special=False):
     ids = served.encode(all_texts, add_special_tokens=add_special)
     expected = [reference.encode(text, parse_special=True, add_special=add_special) for text in all_texts]
     assert [(text, a) for text, a in zip(all_texts, ids)] == [(text, b) for text, b in zip(all_texts, expected)]
-    for skip in (False, True):
-        assert served.decode(ids, skip) == [reference.decode(sequence, skip) for sequence in ids]
+    assert_same_texts(served, reference, ids)
 
 
 @pytest.mark.parametrize("vocabulary", ["trained", "public"])
@@ -92,7 +112,9 @@ def test_pangu_alpha_cuts_and_encodes_as_jieba_and_sentencepiece_do(serve, tmp_p
     served = serve("--jieba-dict", str(JIEBA_DICT))
 
     all_texts = texts.make_chinese(2000, 2, words=words) + texts.make_texts(500, 3)
-    assert_agreement(served, references.PanguAlphaReference(str(model)), all_texts)
+    reference = references.PanguAlphaReference(str(model))
+    assert_agreement(served, reference, all_texts)
+    assert_same_texts(served, reference, random_sequences(500, reference.model.get_piece_size(), range(14), 4))
     assert served.encode(["中国"], add_special_tokens=True) == served.encode(["中国"], add_special_tokens=False)
 
 
@@ -105,3 +127,40 @@ def test_pangu_alpha_without_its_dictionary_is_refused_with_the_remedies(tmp_pat
 
     assert result.returncode != 0
     assert "--jieba-dict is /no/dict.txt; there is no such file" in result.stderr
+
+
+# Turns, tool calls and reasoning. Those of reasoning are not special: skip_special_tokens leaves them.
+UNUSED = {"[unused9]": True, "[unused10]": True, "[unused11]": True, "[unused12]": True,
+          "[unused16]": False, "[unused17]": False}
+
+
+def make_pangu_folder(folder, kind_of_unused="user_defined_symbols", **options):
+    """tokenizer.model and tokenizer_config.json in the manner of Pangu Pro MoE."""
+    corpus = texts.make_chinese(2000, 1) + texts.make_corpus(7, 2000)
+    train(folder / "tokenizer.model", corpus, bos_id=1, eos_id=2, **{kind_of_unused: list(UNUSED)}, **options)
+    model = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    flags = {"<unk>": True, "<s>": True, "</s>": True, **UNUSED}
+    decoder = {str(model.piece_to_id(content)): {"content": content, "lstrip": False, "normalized": False,
+                                                 "rstrip": False, "single_word": False, "special": special}
+               for content, special in flags.items()}
+    (folder / "tokenizer_config.json").write_text(json.dumps(
+        {"add_bos_token": True, "add_eos_token": False, "added_tokens_decoder": decoder, "bos_token": "<s>",
+         "eos_token": "[unused10]", "unk_token": "<unk>", "tokenizer_class": "PanguTokenizer"}))
+    return references.PanguReference(folder)
+
+
+@pytest.mark.parametrize("dummy_prefix", [True, False])
+@pytest.mark.parametrize("kind, options", [
+    ("bpe", {"byte_fallback": True, "normalization_rule_name": "identity", "remove_extra_whitespaces": False}),
+    ("bpe", {"normalization_rule_name": "nmt_nfkc", "kind_of_unused": "control_symbols"}),
+    ("unigram", {"normalization_rule_name": "identity", "remove_extra_whitespaces": False}),
+    ("unigram", {"normalization_rule_name": "nmt_nfkc"})])
+def test_pangu_pro_encodes_and_decodes_as_its_python_class_does(serve, tmp_path, kind, options, dummy_prefix):
+    reference = make_pangu_folder(tmp_path, model_type=kind, vocab_size=2200, add_dummy_prefix=dummy_prefix, **options)
+
+    served = serve()
+
+    all_texts = texts.make_texts(1200, 5, added_tokens=list(UNUSED)) + texts.make_chinese(400, 6)
+    assert_agreement(served, reference, all_texts, add_special=True)
+    favourites = list(reference.ids.values()) + [reference.model.piece_to_id("▁")]
+    assert_same_texts(served, reference, random_sequences(500, reference.model.get_piece_size(), favourites, 7))

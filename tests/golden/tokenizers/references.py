@@ -100,6 +100,51 @@ class PanguAlphaReference:
         return self.model.decode(ids).replace(" ", "").replace("\u2582", " ").replace("\u2583", "\n")
 
 
+class PanguReference:
+    """The class of Pangu Pro MoE and openPangu: pieces by name, added tokens apart, BOS in front."""
+
+    def __init__(self, folder):
+        import sentencepiece
+        self.model = sentencepiece.SentencePieceProcessor(model_file=os.path.join(folder, "tokenizer.model"))
+        with open(os.path.join(folder, "tokenizer_config.json"), encoding="utf-8") as file:
+            config = json.load(file)
+        self.config = config
+        self.ids = {token["content"]: int(id) for id, token in config["added_tokens_decoder"].items()}
+        self.special = {token["content"] for token in config["added_tokens_decoder"].values() if token["special"]}
+
+    def encode(self, text, parse_special=True, add_special=False):
+        pieces = ["<s>"] if add_special and self.config["add_bos_token"] else []
+        while text:
+            found = [(text.find(content), -len(content), content) for content in self.ids if content in text]
+            at, _, content = min(found, default=(len(text), 0, ""))
+            if at > 0:
+                pieces += self.model.encode(text[:at], out_type=str)
+            if content:
+                pieces.append(content)
+            text = text[at + len(content):]
+        if add_special and self.config["add_eos_token"]:
+            pieces.append("</s>")
+        return [self.ids[piece] if piece in self.ids else self.model.piece_to_id(piece) for piece in pieces]
+
+    def decode(self, ids, skip):
+        names = {id: content for content, id in self.ids.items()}
+        pieces = [names.get(id) or self.model.id_to_piece(id) for id in ids]
+        if skip:
+            pieces = [piece for piece in pieces if piece not in self.special]
+        text, collected = "", []
+        for piece in pieces:
+            if piece in self.ids:
+                text += self.model.decode(collected) + piece
+                collected = []
+            else:
+                collected.append(piece)
+        text += self.model.decode(collected)
+        if pieces and pieces[0].startswith("▁"):
+            text = " " + text
+            return text[1:]
+        return text
+
+
 def reference_of(folder):
     if os.path.exists(os.path.join(folder, "tokenizer.json")):
         return HfReference(folder)
