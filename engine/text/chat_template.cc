@@ -34,6 +34,30 @@ constexpr std::string_view kReservedVariables[] = {
     "unk_token",
 };
 
+// The tokenizer class of Pangu Pro MoE and openPangu.
+constexpr std::string_view kPanguTokenizer = "PanguTokenizer";
+
+// Their layout, for folders that bring none: no newline between turns, an empty system turn where there is no other.
+// How its models are told of tools isn't published, so a chat with tools needs a template that says so.
+constexpr const char* kPanguTemplate = R"({{- bos_token -}}
+{%- if tools -%}
+  {{- raise_exception('the built-in chat layout has no tools; the model needs a chat template') -}}
+{%- endif -%}
+{%- if messages[0]['role'] != 'system' %}{{ '[unused9]系统：[unused10]' }}{% endif -%}
+{%- set names = {'system': '系统', 'user': '用户', 'assistant': '助手', 'tool': '工具', 'function': '方法'} -%}
+{%- for message in messages -%}
+  {%- set missing = 'calls' if message['tool_calls'] else message['role'] -%}
+  {%- if missing not in names %}{{ raise_exception('the built-in chat layout has no ' ~ missing) }}{% endif -%}
+  {{- '[unused9]' ~ names[message['role']] ~ '：' -}}
+  {%- if message['content'] is string -%}
+    {{- message['content'] -}}
+  {%- else -%}
+    {%- for part in message['content'] %}{{ part['text'] }}{% endfor -%}
+  {%- endif -%}
+  {{- '[unused10]' -}}
+{%- endfor -%}
+{%- if add_generation_prompt %}{{ '[unused9]助手：' }}{% endif -%})";
+
 std::string_view Stripped(std::string_view text) { return jinja::StripSpace(text, jinja::StripSides::kBoth); }
 
 // Whether the template treats a message without content apart: `message['content'] is none`, `content is not none`.
@@ -247,17 +271,25 @@ absl::StatusOr<std::string> ChatTemplate::Render(const Json& messages, const Jso
   jinja::RenderOptions render_options;
   render_options.clock = options.clock;
   ASSIGN_OR_RETURN(std::string rendered, chosen.parsed.Render(variables, render_options));
+  if (!std::string_view(rendered).starts_with(opening_)) rendered.insert(0, opening_);
   if (!options.continue_final_message) return rendered;
   return CutAtMark(std::move(rendered), final_text);
 }
 
 absl::StatusOr<ChatTemplate> LoadChatTemplate(const std::string& model_dir) {
-  ASSIGN_OR_RETURN(const Sources sources, FindSources(model_dir));
   ASSIGN_OR_RETURN(const TokenizerSettings settings, ReadTokenizerSettings(model_dir));
-  SpecialTokens tokens{settings.bos.value_or(""), settings.eos.value_or(""), settings.pad.value_or(""),
-                       settings.unk.value_or("")};
-  absl::StatusOr<ChatTemplate> parsed = ChatTemplate::Parse(sources.main, std::move(tokens), sources.for_tools);
-  if (!parsed.ok()) return Annotate(sources.path, parsed.status());
+  const bool is_pangu = settings.tokenizer_class == kPanguTokenizer;
+  absl::StatusOr<Sources> sources = FindSources(model_dir);
+  if (absl::IsNotFound(sources.status()) && is_pangu) {
+    sources = Sources{.path = StrCat(model_dir, " (built-in template)"), .main = kPanguTemplate, .for_tools = ""};
+  }
+  if (!sources.ok()) return sources.status();
+  SpecialTokens tokens{settings.bos.value_or(is_pangu ? "<s>" : ""), settings.eos.value_or(""),
+                       settings.pad.value_or(""), settings.unk.value_or("")};
+  const std::string bos = tokens.bos_token;
+  absl::StatusOr<ChatTemplate> parsed = ChatTemplate::Parse(sources->main, std::move(tokens), sources->for_tools);
+  if (!parsed.ok()) return Annotate(sources->path, parsed.status());
+  if (is_pangu && settings.add_bos_token.value_or(true)) parsed->opening_ = bos;
   return parsed;
 }
 

@@ -54,12 +54,17 @@ class ChatTemplate {
 
   Variant main_;
   std::unique_ptr<Variant> for_tools_;  // null: main_ serves both
+  friend absl::StatusOr<ChatTemplate> LoadChatTemplate(const std::string& model_dir);
+
   SpecialTokens tokens_;
+  std::string opening_;  // put in front of a chat that doesn't begin with it
 };
 
 // Reads the template of a model folder: chat_template.jinja (and additional_chat_templates/tool_use.jinja), else
 // tokenizer_config.json's `chat_template` (one, or a list with the names "default" and "tool_use"), else
-// chat_template.json. The special tokens come from the tokenizer's files. Errors: NotFound when the folder has no
+// chat_template.json, else for the tokenizer class PanguTokenizer a built-in layout. The special tokens come from the
+// tokenizer's files. Some templates of that class write BOS and some leave it to the tokenizer, which isn't asked for
+// it in chats; so there a chat that doesn't begin with BOS gets one here. Errors: NotFound when the folder has no
 // template; InvalidArgument naming the file.
 absl::StatusOr<ChatTemplate> LoadChatTemplate(const std::string& model_dir);
 

@@ -61,6 +61,15 @@ class ServedTokenizer:
             decoded += self.stub.Detokenize(request).texts
         return decoded
 
+    def chat(self, messages):
+        """The prompt of a conversation and its ids."""
+        from expertd.v1 import inference_pb2
+        request = self.pb.RenderChatRequest(token_ids=True)
+        for role, content in messages:
+            request.chat.messages.add(role=getattr(inference_pb2, f"ROLE_{role}")).parts.add(text=content)
+        reply = self.stub.RenderChat(request)
+        return reply.text, list(reply.token_ids)
+
 
 @pytest.fixture
 def serve(start_server, tmp_path):
@@ -164,3 +173,35 @@ def test_pangu_pro_encodes_and_decodes_as_its_python_class_does(serve, tmp_path,
     assert_agreement(served, reference, all_texts, add_special=True)
     favourites = list(reference.ids.values()) + [reference.model.piece_to_id("▁")]
     assert_same_texts(served, reference, random_sequences(500, reference.model.get_piece_size(), favourites, 7))
+
+
+TURN = "[unused9]{{ messages[0].content }}[unused10]"
+
+
+@pytest.mark.parametrize("template", [None, TURN, "<s>" + TURN, "{{ bos_token }}" + TURN])
+def test_a_chat_of_pangu_pro_begins_with_one_bos(serve, tmp_path, template):
+    reference = make_pangu_folder(tmp_path, model_type="bpe", vocab_size=2200, normalization_rule_name="identity")
+    if template is not None:
+        (tmp_path / "chat_template.jinja").write_text(template)
+
+    prompt, ids = serve().chat([("USER", "你好")])
+
+    layout = "[unused9]系统：[unused10][unused9]用户：你好[unused10][unused9]助手："
+    assert prompt == "<s>" + (layout if template is None else "[unused9]你好[unused10]")
+    assert ids == [1] + reference.encode(prompt.removeprefix("<s>"))
+    assert ids.count(1) == 1
+
+
+def test_a_chat_of_deepseek_begins_with_the_one_bos_of_its_template(serve, tmp_path):
+    (tmp_path / "tokenizer.json").write_bytes((GOLDENS / "deepseek/tokenizer.json").read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(
+        {"add_bos_token": True, "add_eos_token": False, "bos_token": "<s>", "eos_token": "</s>",
+         "tokenizer_class": "LlamaTokenizerFast", "chat_template": "{{ bos_token }}User: {{ messages[0].content }}"}))
+
+    served = serve()
+
+    prompt, ids = served.chat([("USER", "hello")])
+    [bos], [body] = served.encode(["<s>"], add_special_tokens=False), served.encode(["User: hello"],
+                                                                                   add_special_tokens=False)
+    assert prompt == "<s>User: hello"
+    assert ids == bos + body

@@ -256,6 +256,57 @@ TEST(LoadChatTemplateTest, AFolderWithoutTemplateIsNotFound) {
   EXPECT_EQ(LoadChatTemplate(folder.path()).status().code(), absl::StatusCode::kNotFound);
 }
 
+// A folder of Pangu Pro MoE with this template; empty: none.
+absl::StatusOr<ChatTemplate> LoadPangu(const std::string& source, const std::string& more = "") {
+  ModelFolder folder;
+  folder.Write("tokenizer_config.json",
+               StrCat(R"({"tokenizer_class": "PanguTokenizer", "bos_token": "<s>")", more, "}"));
+  if (!source.empty()) folder.Write("chat_template.jinja", source);
+  return LoadChatTemplate(folder.path());
+}
+
+TEST(LoadChatTemplateTest, APanguFolderWithoutTemplateHasTheBuiltInLayout) {
+  const auto chat = LoadPangu("");
+  const Json turns = Json::parse(R"([{"role": "system", "content": "S "}, {"role": "user", "content": "a\nb"},
+      {"role": "assistant", "content": "c"}, {"role": "tool", "content": "t"}, {"role": "function", "content": "f"},
+      {"role": "user", "content": [{"type": "text", "text": "d"}, {"type": "text", "text": "e"}]}])");
+  ASSERT_TRUE(chat.ok()) << chat.status();
+
+  EXPECT_EQ(*chat->Render(kHello, nullptr, kNoArguments, {}),
+            "<s>[unused9]系统：[unused10][unused9]用户：Hi[unused10][unused9]助手：");
+  EXPECT_EQ(*chat->Render(turns, nullptr, kNoArguments, {.add_generation_prompt = false}),
+            "<s>[unused9]系统：S [unused10][unused9]用户：a\nb[unused10][unused9]助手：c[unused10]"
+            "[unused9]工具：t[unused10][unused9]方法：f[unused10][unused9]用户：de[unused10]");
+  EXPECT_EQ(*chat->Render(kStory, nullptr, kNoArguments, Continuing()),
+            "<s>[unused9]系统：[unused10][unused9]用户：Go[unused10][unused9]助手：Once");
+}
+
+TEST(LoadChatTemplateTest, TheBuiltInLayoutRefusesWhatItCannotSay) {
+  const auto chat = LoadPangu("");
+  const Json tools = Json::parse(R"([{"name": "f"}])"), no_tools = Json::array();
+  const Json critic = Json::parse(R"([{"role": "critic", "content": "x"}])");
+  const Json call = Json::parse(R"([{"role": "assistant", "tool_calls": [{"id": "1"}]}])");
+  ASSERT_TRUE(chat.ok()) << chat.status();
+
+  EXPECT_EQ(chat->Render(kHello, &tools, kNoArguments, {}).status(),
+            absl::InvalidArgumentError("the built-in chat layout has no tools; the model needs a chat template"));
+  EXPECT_TRUE(chat->Render(kHello, &no_tools, kNoArguments, {}).ok());
+  EXPECT_EQ(chat->Render(critic, nullptr, kNoArguments, {}).status(),
+            absl::InvalidArgumentError("the built-in chat layout has no critic"));
+  EXPECT_EQ(chat->Render(call, nullptr, kNoArguments, {}).status(),
+            absl::InvalidArgumentError("the built-in chat layout has no calls"));
+}
+
+TEST(LoadChatTemplateTest, APanguChatBeginsWithOneBosWhoeverWritesIt) {
+  const std::string turn = "[unused9]{{ messages[0].content }}[unused10]";
+
+  for (const std::string& source : {turn, "{{ bos_token }}" + turn, "<s>" + turn}) {
+    EXPECT_EQ(*LoadPangu(source)->Render(kHello, nullptr, kNoArguments, {}), "<s>[unused9]Hi[unused10]") << source;
+  }
+  EXPECT_EQ(*LoadPangu(turn, R"(, "add_bos_token": false)")->Render(kHello, nullptr, kNoArguments, {}),
+            "[unused9]Hi[unused10]");
+}
+
 TEST(LoadChatTemplateTest, NamesTheFileOfABrokenTemplate) {
   ModelFolder folder;
   folder.Write("chat_template.jinja", "a\n{% if %}");
