@@ -1,6 +1,7 @@
 #include "engine/output_writer.h"
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include "engine/base/log.h"
@@ -35,6 +36,8 @@ OutputWriter::OutputWriter(std::shared_ptr<const Request> request, const StopCon
                            std::string prompt_text)
     : request_(std::move(request)),
       stop_(stop),
+      tokenizer_(tokenizer),
+      reasoning_marks_(tokenizer == nullptr ? std::nullopt : FindReasoningMarks(*tokenizer)),
       stream_(std::move(stream)),
       // Stop strings are found in the text, so they need it even where the caller does not.
       writes_text_(request_->spec().output.text && tokenizer != nullptr) {
@@ -112,6 +115,14 @@ void OutputWriter::PushDelta(Candidate& candidate) {
   stream_->Push(std::exchange(candidate.delta, std::move(next)));
 }
 
+int OutputWriter::NumReasoningTokens(const Sequence& sequence) const {
+  if (!reasoning_marks_.has_value()) return 0;
+  const std::span<const TokenId> tokens(sequence.tokens);
+  const auto num_prompt_tokens = static_cast<size_t>(sequence.num_prompt_tokens);
+  const bool is_open = EndsInReasoning(*tokenizer_, *reasoning_marks_, tokens.first(num_prompt_tokens));
+  return CountReasoningTokens(*reasoning_marks_, is_open, tokens.subspan(num_prompt_tokens));
+}
+
 void OutputWriter::WriteFinish(const Sequence& sequence, FinishReason reason, absl::Time now) {
   if (!prompt_written_) WritePrompt(sequence);
   Candidate& candidate = candidates_[sequence.candidate_index];
@@ -135,6 +146,7 @@ void OutputWriter::WriteFinish(const Sequence& sequence, FinishReason reason, ab
 
   const SequenceStats stats = StatsOf(sequence, reason, now);
   summary_.num_output_tokens += candidate.num_output_tokens;
+  summary_.num_reasoning_tokens += NumReasoningTokens(sequence);
   RequestTiming& timing = summary_.timing;
   if (sequence.candidate_index == 0) {
     timing.queue = stats.queue_time;

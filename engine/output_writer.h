@@ -15,6 +15,7 @@
 #include "engine/request/stats.h"
 #include "engine/request/step_plan.h"
 #include "engine/text/detokenizer.h"
+#include "engine/text/reasoning_marks.h"
 #include "engine/text/stop_matcher.h"
 #include "engine/text/tokenizer.h"
 
@@ -64,9 +65,12 @@ class OutputWriter {
   void WritePrompt(const Sequence& sequence);
   void WriteToken(const Sequence& sequence, const SequenceResult& result, absl::Time now, bool* stop_found);
   void PushDelta(Candidate& candidate);
+  int NumReasoningTokens(const Sequence& sequence) const;
 
   std::shared_ptr<const Request> request_;
   StopConditions stop_;
+  const Tokenizer* tokenizer_;
+  std::optional<ReasoningMarks> reasoning_marks_;  // nullopt: the model has none
   std::shared_ptr<GenerationStream> stream_;
   bool writes_text_;
   PromptEvent prompt_;

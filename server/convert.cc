@@ -368,6 +368,11 @@ void FillUsage(int32_t num_prompt_tokens, int32_t num_cached_tokens, int32_t num
   usage->set_cached_prompt_tokens(static_cast<uint32_t>(num_cached_tokens));
 }
 
+void FillUsage(const SummaryEvent& event, v1::Usage* usage) {
+  FillUsage(event.num_prompt_tokens, event.num_cached_tokens, event.num_output_tokens, usage);
+  usage->set_reasoning_tokens(static_cast<uint32_t>(event.num_reasoning_tokens));
+}
+
 void FillTiming(const RequestTiming& timing, absl::Duration tokenize_time, v1::Timing* proto) {
   *proto->mutable_queue() = ToProtoDuration(timing.queue);
   *proto->mutable_tokenize() = ToProtoDuration(tokenize_time);

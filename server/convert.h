@@ -56,6 +56,7 @@ void FillPrompt(PromptEvent&& event, const Tokenizer* tokenizer, v1::PromptInfo*
 void FillDelta(DeltaEvent&& event, const Tokenizer* tokenizer, v1::Delta* delta);
 void FillFinished(FinishedEvent&& event, v1::Finished* finished);
 void FillUsage(int32_t num_prompt_tokens, int32_t num_cached_tokens, int32_t num_output_tokens, v1::Usage* usage);
+void FillUsage(const SummaryEvent& event, v1::Usage* usage);
 void FillTiming(const RequestTiming& timing, absl::Duration tokenize_time, v1::Timing* proto);
 
 // Parts of a Candidate, from the same events: appends a delta; sets the end.

@@ -55,8 +55,7 @@ void GenerateReactor::Add(StreamEvent&& event) {
     v1::Candidate* candidate = response_.mutable_candidates(finished->candidate_index);
     SetFinished(std::move(*finished), candidate);
   } else if (SummaryEvent* summary = std::get_if<SummaryEvent>(&event)) {
-    FillUsage(summary->num_prompt_tokens, summary->num_cached_tokens, summary->num_output_tokens,
-              response_.mutable_usage());
+    FillUsage(*summary, response_.mutable_usage());
     if (admission_.answer.timing) {
       FillTiming(summary->timing, admission_.tokenize_time, response_.mutable_timing());
     }

@@ -159,8 +159,7 @@ void StreamReactor::FillFrom(StreamEvent&& event) {
   } else if (SummaryEvent* summary = std::get_if<SummaryEvent>(&event)) {
     num_output_tokens_ = summary->num_output_tokens;
     v1::Summary* proto = response_.mutable_summary();
-    FillUsage(summary->num_prompt_tokens, summary->num_cached_tokens, summary->num_output_tokens,
-              proto->mutable_usage());
+    FillUsage(*summary, proto->mutable_usage());
     if (admission_.answer.timing) {
       FillTiming(summary->timing, admission_.tokenize_time, proto->mutable_timing());
     }

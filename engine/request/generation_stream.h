@@ -62,6 +62,7 @@ struct SummaryEvent {
   int32_t num_prompt_tokens = 0;
   int32_t num_cached_tokens = 0;
   int32_t num_output_tokens = 0;
+  int32_t num_reasoning_tokens = 0;            // of the output, between the marks of reasoning
   RequestTiming timing;
 };
 

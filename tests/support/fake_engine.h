@@ -281,6 +281,7 @@ class FakeEngine final : public Engine {
     summary.num_prompt_tokens = 3;
     summary.num_cached_tokens = 2;
     summary.num_output_tokens = num_output_tokens * request->spec().num_candidates;
+    summary.num_reasoning_tokens = 1;
     summary.timing.queue = absl::Milliseconds(5);
     Push(id, std::move(summary));
   }

@@ -210,6 +210,7 @@ TEST_F(ServerTest, StreamSendsEventsInTheOrderOfTheContract) {
   EXPECT_EQ(result.summary.usage().prompt_tokens(), 3u);
   EXPECT_EQ(result.summary.usage().cached_prompt_tokens(), 2u);
   EXPECT_EQ(result.summary.usage().total_tokens(), 4u);
+  EXPECT_EQ(result.summary.usage().reasoning_tokens(), 1u);
   EXPECT_FALSE(result.summary.has_timing());
 }
 
@@ -247,6 +248,7 @@ TEST_F(ServerTest, GenerateCollectsAllCandidates) {
   EXPECT_EQ(response.candidates(0).finish_reason(), v1::FINISH_REASON_MAX_TOKENS);
   EXPECT_EQ(response.candidates(0).num_tokens(), 2u);
   EXPECT_EQ(response.usage().completion_tokens(), 4u);
+  EXPECT_EQ(response.usage().reasoning_tokens(), 1u);
   EXPECT_EQ(response.prompt().num_cached_tokens(), 2u);
   EXPECT_EQ(response.timing().queue().nanos(), 5'000'000);
 }

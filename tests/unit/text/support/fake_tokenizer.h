@@ -36,7 +36,12 @@ class FakeTokenizer : public Tokenizer {
   std::string_view TokenText(TokenId id) const override { return TokenBytes(id); }
   int vocab_size() const override { return static_cast<int>(tokens_.size()); }
   bool IsSpecial(TokenId id) const override { return Has(id) && At(id).is_special; }
-  std::optional<TokenId> TokenToId(std::string_view) const override { return std::nullopt; }
+  std::optional<TokenId> TokenToId(std::string_view piece) const override {
+    for (TokenId id = 0; id < vocab_size(); ++id) {
+      if (At(id).bytes == piece) return id;
+    }
+    return std::nullopt;
+  }
   std::optional<TokenId> bos() const override { return std::nullopt; }
   std::optional<TokenId> eos() const override { return std::nullopt; }
   std::optional<TokenId> unk() const override { return std::nullopt; }
