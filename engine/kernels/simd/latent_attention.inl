@@ -2,8 +2,8 @@
 // beginning is its value too (multi-head latent attention in its absorbed form, arXiv 2405.04434, section 2.1).
 //
 // Lanes are query heads of one row. So keys need no transposition to become values: each word of the cache is
-// broadcast, for scores and for weighted values alike; maxima, exponentials and sums go from key to key, each lane by itself; and
-// all queries of a vector see the same keys. Fewer heads than lanes leave lanes unused.
+// broadcast, for scores and for weighted values alike; maxima, exponentials and sums go from key to key, each lane by
+// itself; and all queries of a vector see the same keys. Fewer heads than lanes leave lanes unused.
 //
 // Loops from the outside: supertiles of kSuperVectors vectors of queries, parts of the keys, chunks of kChunkKeys of
 // them. Scores of a part come first (chains over head_dim), then its weights, then the weighted values (chains over
