@@ -139,6 +139,10 @@ struct Kernels {
   // y[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i], i in [0, size). May be in place.
   void (*rms_norm)(const float* x, const float* weight, float eps, int size, float* y);
 
+  // y[i] = (x[i] - mean) / sqrt(variance + eps) * weight[i] + bias[i], i in [0, size), the variance divided by `size`
+  // and taken in a second pass. May be in place.
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, float eps, int size, float* y);
+
   // x[i] += y[i].
   void (*add)(const float* y, int64_t size, float* x);
 
@@ -147,6 +151,12 @@ struct Kernels {
 
   // out[i] = silu(gate[i]) * up[i], silu(v) = v / (1 + exp(-v)). out may be gate or up.
   void (*silu_mul)(const float* gate, const float* up, int64_t size, float* out);
+
+  // out[i] = x[i] * Phi(x[i]), Phi the normal distribution (arXiv 1606.08415), and the paper's approximation of it,
+  // 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))). Relative error below 5e-6, far below zero where the exponential
+  // is tiny below 1e-5. out may be x.
+  void (*gelu_erf)(const float* x, int64_t size, float* out);
+  void (*gelu_tanh)(const float* x, int64_t size, float* out);
 
   // Rotates one head in place, "rotate half": for i < rotary_dim/2, (x[i], x[i + rotary_dim/2]) by the angle whose
   // cosine and sine are cos[i], sin[i].

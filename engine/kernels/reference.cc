@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <numbers>
 #include <vector>
 
 #include "engine/kernels/kernels.h"
@@ -113,6 +114,15 @@ void RmsNorm(const float* x, const float* weight, float eps, int size, float* y)
   for (int i = 0; i < size; ++i) y[i] = x[i] * inverse * weight[i];
 }
 
+void LayerNorm(const float* x, const float* weight, const float* bias, float eps, int size, float* y) {
+  double sum = 0.0, squares = 0.0;
+  for (int i = 0; i < size; ++i) sum += x[i];
+  const double mean = sum / size;
+  for (int i = 0; i < size; ++i) squares += (x[i] - mean) * (x[i] - mean);
+  const double inverse = 1.0 / std::sqrt(squares / size + eps);
+  for (int i = 0; i < size; ++i) y[i] = static_cast<float>((x[i] - mean) * inverse * weight[i] + bias[i]);
+}
+
 void Add(const float* y, int64_t size, float* x) {
   for (int64_t i = 0; i < size; ++i) x[i] += y[i];
 }
@@ -123,6 +133,18 @@ void AddScaled(const float* y, float scale, int64_t size, float* x) {
 
 void SiluMul(const float* gate, const float* up, int64_t size, float* out) {
   for (int64_t i = 0; i < size; ++i) out[i] = gate[i] / (1.0f + std::exp(-gate[i])) * up[i];
+}
+
+void GeluErf(const float* x, int64_t size, float* out) {
+  // By the complement, which keeps the digits of what is left far below zero.
+  for (int64_t i = 0; i < size; ++i) out[i] = static_cast<float>(0.5 * x[i] * std::erfc(-x[i] * std::sqrt(0.5)));
+}
+
+void GeluTanh(const float* x, int64_t size, float* out) {
+  for (int64_t i = 0; i < size; ++i) {
+    const double v = x[i], inner = std::sqrt(2.0 / std::numbers::pi) * (v + 0.044715 * v * v * v);
+    out[i] = static_cast<float>(v / (1.0 + std::exp(-2.0 * inner)));  // 1 + tanh(u) = 2 / (1 + exp(-2 u))
+  }
 }
 
 void Rope(const float* cos, const float* sin, int rotary_dim, float* x) {
@@ -399,9 +421,12 @@ const Kernels& ScalarKernels() {
     .quantize = Quantize,
     .round_to_bf16 = RoundToBf16,
       .rms_norm = RmsNorm,
+    .layer_norm = LayerNorm,
       .add = Add,
       .add_scaled = AddScaled,
       .silu_mul = SiluMul,
+    .gelu_erf = GeluErf,
+    .gelu_tanh = GeluTanh,
       .rope = Rope,
       .softmax = Softmax,
       .argmax = Argmax,

@@ -18,6 +18,10 @@ constexpr float kExpTolerance = 3 * 1.2e-7f;
 // Of a sum in floats of up to 2560 terms of one sign, in at least 8 chains, against one in doubles.
 constexpr float kSumTolerance = 2e-6f;
 
+// Of a GELU: relative, but where it is next to nothing; the rounding of the exponential's argument counts most.
+constexpr float kGeluTolerance = 5e-6f;
+constexpr float kGeluUnderflow = 1e-12f;
+
 using ElementwiseTest = KernelsTest;
 EXPERTD_FOR_EVERY_ISA(ElementwiseTest);
 
@@ -46,6 +50,32 @@ TEST_P(ElementwiseTest, RmsNormWorksInPlace) {
 
   EXPECT_NEAR(x[0], 0.848528f, 1e-6f);
   EXPECT_NEAR(x[1], 2.262742f, 1e-6f);
+}
+
+TEST_P(ElementwiseTest, LayerNormMatchesTheReference) {
+  for (int size : kSizes) {
+    const std::vector<float> weight = RandomFloats(size, 2), bias = RandomFloats(size, 3);
+    std::vector<float> x = RandomFloats(size, 1, 5.0f), expected(size), actual(size);
+    for (float& value : x) value += 20.0f;  // a mean that one pass over the squares would lose digits to
+    Reference().layer_norm(x.data(), weight.data(), bias.data(), 1e-5f, size, expected.data());
+
+    kernels().layer_norm(x.data(), weight.data(), bias.data(), 1e-5f, size, actual.data());
+
+    // The mean of numbers near 20 is rounded to 1e-6, a few times; deviations of about 5 become 1.
+    for (int i = 0; i < size; ++i) ASSERT_NEAR(actual[i], expected[i], 2e-5f) << i << " of " << size;
+  }
+}
+
+TEST_P(ElementwiseTest, LayerNormTakesTheMeanAwayAndWorksInPlace) {
+  std::vector<float> x = {1.0f, 3.0f, 5.0f, 7.0f};
+  const float weight[] = {1.0f, 2.0f, 1.0f, 1.0f}, bias[] = {0.0f, 0.0f, 10.0f, 0.0f};
+
+  kernels().layer_norm(x.data(), weight, bias, 0.0f, 4, x.data());
+
+  EXPECT_NEAR(x[0], -1.3416408f, 1e-6f);  // deviations -3, -1, 1, 3; variance 5
+  EXPECT_NEAR(x[1], -0.8944272f, 1e-6f);
+  EXPECT_NEAR(x[2], 10.4472136f, 1e-6f);
+  EXPECT_NEAR(x[3], 1.3416408f, 1e-6f);
 }
 
 TEST_P(ElementwiseTest, AddAndAddScaledHaveTheBitsOfTheReference) {
@@ -101,6 +131,71 @@ TEST_P(ElementwiseTest, SiluMulGivesAnElementTheSameBitsAtAnyPlace) {
     kernels().silu_mul(gate.data() + begin, up.data() + begin, 100 - begin, piece.data());
 
     ASSERT_EQ(FirstDifference(piece.data(), whole.data() + begin, 100 - begin), -1) << begin;
+  }
+}
+
+TEST_P(ElementwiseTest, GelusMatchTheReference) {
+  for (const auto gelu : {&Kernels::gelu_erf, &Kernels::gelu_tanh}) {
+    std::vector<float> x, expected, actual;
+    for (float v = -12.0f; v <= 12.0f; v += 0.0037f) x.push_back(v);
+    expected.resize(x.size());
+    actual.resize(x.size());
+    (Reference().*gelu)(x.data(), static_cast<int64_t>(x.size()), expected.data());
+
+    (kernels().*gelu)(x.data(), static_cast<int64_t>(x.size()), actual.data());
+
+    for (size_t i = 0; i < x.size(); ++i) {
+      ASSERT_NEAR(actual[i], expected[i], kGeluTolerance * std::abs(expected[i]) + kGeluUnderflow) << x[i];
+    }
+  }
+}
+
+TEST_P(ElementwiseTest, GelusHaveTheirKnownValues) {
+  const float x[] = {-1.0f, 0.5f, 2.0f, 0.0f};
+  float by_erf[4], by_tanh[4];
+
+  kernels().gelu_erf(x, 4, by_erf);
+  kernels().gelu_tanh(x, 4, by_tanh);
+
+  EXPECT_NEAR(by_erf[0], -0.1586553f, 1e-7f);
+  EXPECT_NEAR(by_erf[1], 0.3457312f, 1e-7f);
+  EXPECT_NEAR(by_erf[2], 1.9544997f, 3e-7f);
+  EXPECT_EQ(by_erf[3], 0.0f);
+  EXPECT_NEAR(by_tanh[0], -0.1588080f, 1e-7f);
+  EXPECT_NEAR(by_tanh[1], 0.3457140f, 1e-7f);
+  EXPECT_NEAR(by_tanh[2], 1.9545977f, 3e-7f);
+  EXPECT_EQ(by_tanh[3], 0.0f);
+}
+
+TEST_P(ElementwiseTest, GelusGoToTheirLimitsFarOut) {
+  for (const auto gelu : {&Kernels::gelu_erf, &Kernels::gelu_tanh}) {
+    const float x[] = {100.0f, -100.0f, 1e30f, -1e30f, kInfinity, kNan};
+    float out[6] = {};
+
+    (kernels().*gelu)(x, 6, out);
+
+    EXPECT_EQ(out[0], 100.0f);
+    EXPECT_EQ(out[1], 0.0f);
+    EXPECT_EQ(out[2], 1e30f);
+    EXPECT_EQ(out[3], 0.0f);
+    EXPECT_EQ(out[4], kInfinity);
+    EXPECT_TRUE(std::isnan(out[5]));
+  }
+}
+
+// Also in place: an element's bits may not depend on where it lies.
+TEST_P(ElementwiseTest, GelusGiveAnElementTheSameBitsAtAnyPlace) {
+  for (const auto gelu : {&Kernels::gelu_erf, &Kernels::gelu_tanh}) {
+    const std::vector<float> x = RandomFloats(100, 1, 4.0f);
+    std::vector<float> whole(100);
+    (kernels().*gelu)(x.data(), 100, whole.data());
+
+    for (int begin = 0; begin < 100; ++begin) {
+      std::vector<float> piece(x.begin() + begin, x.end());
+      (kernels().*gelu)(piece.data(), 100 - begin, piece.data());
+
+      ASSERT_EQ(FirstDifference(piece.data(), whole.data() + begin, 100 - begin), -1) << begin;
+    }
   }
 }
 
