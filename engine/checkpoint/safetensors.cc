@@ -1,29 +1,23 @@
 // Safetensors: 8 bytes of header length (little-endian), a JSON header {name: {dtype, shape, data_offsets}}, and the
 // bytes of the tensors, without holes. Format: https://huggingface.co/docs/safetensors (and its "format" section).
-//
-// Header and index are read as a stream of JSON events, not as a tree: a header may have 100 MB, and the tree would
-// keep only the last of two equal names.
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <array>
 #include <filesystem>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
+#include "engine/checkpoint/json_events.h"
+#include "engine/checkpoint/shard_index.h"
 #include "engine/checkpoint/weight_source.h"
 #include "engine/platform/memory.h"
 
 namespace expertd {
 namespace {
 
-constexpr int64_t kMaxHeaderBytes = 100'000'000;  // the limit of the format's own library
-constexpr size_t kMaxShards = 4096;
 constexpr size_t kMaxDimensions = 8;
 constexpr int64_t kLengthBytes = 8;
 
@@ -59,50 +53,6 @@ struct Entry {
 };
 
 using Entries = absl::flat_hash_map<std::string, Entry>;
-
-// Base of the two readers below: every event is an error unless a reader takes it. Events return false to stop.
-class JsonEvents : public nlohmann::json_sax<nlohmann::json> {
- public:
-  const std::string& error() const { return error_; }
-
-  bool null() override { return Fail("a null"); }
-  bool boolean(bool) override { return Fail("a boolean"); }
-  bool number_integer(number_integer_t value) override { return Fail(StrCat("the number ", value)); }
-  bool number_unsigned(number_unsigned_t value) override { return Fail(StrCat("the number ", value)); }
-  bool number_float(number_float_t, const string_t& text) override { return Fail(StrCat("the number ", text)); }
-  bool string(string_t& value) override { return Fail(StrCat("the text \"", ShowName(value), "\"")); }
-  bool binary(binary_t&) override { return Fail("binary data"); }
-  bool start_object(size_t) override { return Fail("an object"); }
-  bool end_object() override { return Fail("the end of an object"); }
-  bool start_array(size_t) override { return Fail("an array"); }
-  bool end_array() override { return Fail("the end of an array"); }
-  bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception&) override {
-    return Stop(StrCat("not valid JSON at byte ", position));
-  }
-
- protected:
-  bool Stop(std::string error) {
-    error_ = std::move(error);
-    return false;
-  }
-  // "unexpected <what> in <where>"
-  bool Fail(std::string_view what) { return Stop(StrCat("unexpected ", what, Where())); }
-  virtual std::string Where() const = 0;
-
- private:
-  std::string error_;
-};
-
-// Runs `events` over `text`. The parser keeps one bit per nesting level and the readers refuse anything deeper than
-// the format needs, so depth costs nothing.
-absl::Status ReadEvents(std::string_view text, JsonEvents& events) {
-  try {
-    if (nlohmann::json::sax_parse(text.begin(), text.end(), &events)) return absl::OkStatus();
-  } catch (const std::exception& error) {
-    return absl::InvalidArgumentError(StrCat("not readable: ", ShowName(error.what())));
-  }
-  return absl::InvalidArgumentError(events.error());
-}
 
 class HeaderReader : public JsonEvents {
  public:
@@ -203,64 +153,6 @@ class HeaderReader : public JsonEvents {
   bool has_metadata_ = false;
 };
 
-// {"metadata": {...}, "weight_map": {tensor: file}}; other keys are skipped, whatever they hold.
-class IndexReader : public JsonEvents {
- public:
-  std::map<std::string, std::string> Take() { return std::move(weight_map_); }
-  bool has_weight_map() const { return has_weight_map_; }
-
-  bool key(string_t& key) override {
-    if (depth_ == 1) {
-      is_weight_map_ = key == "weight_map";
-      if (is_weight_map_ && std::exchange(has_weight_map_, true)) return Stop("has two weight_map");
-      return true;
-    }
-    if (is_weight_map_) name_ = key;
-    return true;
-  }
-  bool string(string_t& value) override {
-    if (!InWeightMap()) return Skip("a text");
-    if (!weight_map_.emplace(name_, value).second) return Stop(StrCat("names tensor ", ShowName(name_), " twice"));
-    return true;
-  }
-  bool start_object(size_t) override {
-    if (depth_ >= 1 && is_weight_map_ && depth_ != 1) return Fail("an object");
-    ++depth_;
-    return true;
-  }
-  bool end_object() override {
-    --depth_;
-    return true;
-  }
-  bool start_array(size_t) override {
-    if (depth_ == 0 || is_weight_map_) return Fail("an array");
-    ++depth_;
-    return true;
-  }
-  bool end_array() override {
-    --depth_;
-    return true;
-  }
-  bool null() override { return Skip("a null"); }
-  bool boolean(bool) override { return Skip("a boolean"); }
-  bool number_integer(number_integer_t) override { return Skip("a number"); }
-  bool number_unsigned(number_unsigned_t) override { return Skip("a number"); }
-  bool number_float(number_float_t, const string_t&) override { return Skip("a number"); }
-
- private:
-  bool InWeightMap() const { return is_weight_map_ && depth_ == 2; }
-  bool Skip(std::string_view what) { return depth_ == 0 || is_weight_map_ ? Fail(what) : true; }
-  std::string Where() const override {
-    return is_weight_map_ ? StrCat(" at ", ShowName(name_), " of weight_map") : std::string();
-  }
-
-  std::map<std::string, std::string> weight_map_;
-  std::string name_;
-  int64_t depth_ = 0;
-  bool is_weight_map_ = false;
-  bool has_weight_map_ = false;
-};
-
 // Bytes that shape and dtype imply; nullopt when they do not fit an int64_t or are no whole number of bytes.
 std::optional<int64_t> ImpliedBytes(const Entry& entry) {
   int64_t elements = 1;
@@ -304,10 +196,6 @@ absl::Status CheckEntries(const Entries& entries, int64_t data_bytes) {
       StrCat("the tensors end at byte ", covered, " of data that has ", data_bytes, " bytes"));
 }
 
-absl::Status WithPath(const std::string& path, const absl::Status& status) {
-  return absl::Status(status.code(), StrCat(ShowName(path), ": ", ToStdView(status.message())));
-}
-
 // One mapped file and its checked header.
 struct Shard {
   MappedFile file;
@@ -324,14 +212,14 @@ absl::Status ReadShardHeader(Shard& shard) {
   for (int i = 0; i < kLengthBytes; ++i) {
     header_bytes |= std::to_integer<uint64_t>(shard.file.data()[i]) << (8 * i);
   }
-  const int64_t limit = std::min(kMaxHeaderBytes, size_bytes - kLengthBytes);
+  const int64_t limit = std::min(kMaxJsonEventBytes, size_bytes - kLengthBytes);
   if (header_bytes > static_cast<uint64_t>(limit)) {
     return absl::InvalidArgumentError(
         StrCat("header length is ", header_bytes, "; at most ", limit, " (file of ", size_bytes, " bytes)"));
   }
   const auto* text = reinterpret_cast<const char*>(shard.file.data() + kLengthBytes);
   HeaderReader reader;
-  if (const absl::Status read = ReadEvents({text, header_bytes}, reader); !read.ok()) {
+  if (const absl::Status read = ReadJsonEvents({text, header_bytes}, reader); !read.ok()) {
     return absl::InvalidArgumentError(StrCat("header: ", ToStdView(read.message())));
   }
   shard.entries = reader.Take();
@@ -409,53 +297,14 @@ class SafetensorsSource : public WeightSource {
   int64_t total_bytes_ = 0;
 };
 
-bool IsInside(const std::filesystem::path& file, const std::filesystem::path& folder) {
-  const auto [in_folder, in_file] = std::ranges::mismatch(folder, file);
-  return in_folder == folder.end() && in_file != file.end();
-}
-
-// The path of a file that an index names, or the reason why it may not be read.
-absl::StatusOr<std::string> ResolveShard(const std::string& dir, const std::string& name) {
-  if (name.empty() || name == "." || name == ".." || name.find('/') != std::string::npos ||
-      name.find('\\') != std::string::npos || name.find('\0') != std::string::npos) {
-    return absl::InvalidArgumentError(StrCat("names the file \"", ShowName(name), "\"; must be a file of the folder"));
-  }
-  std::error_code error;
-  const std::filesystem::path folder = std::filesystem::canonical(dir, error);
-  if (error) return absl::NotFoundError(StrCat("cannot open folder ", ShowName(dir)));
-  const std::filesystem::path file = std::filesystem::canonical(folder / name, error);
-  if (error) return absl::NotFoundError(StrCat("shard ", ShowName(name), " is missing from the folder"));
-  if (IsInside(file, folder)) return file.string();
-  // A snapshot of a Hugging Face cache consists of links: <repo>/snapshots/<revision>/<name> -> <repo>/blobs/<hash>.
-  if (folder.parent_path().filename() == "snapshots" && IsInside(file, folder.parent_path().parent_path() / "blobs")) {
-    return file.string();
-  }
-  return absl::InvalidArgumentError(StrCat("shard ", ShowName(name), " is a link that leaves the folder"));
-}
-
-absl::StatusOr<std::map<std::string, std::string>> ReadIndex(const std::string& path) {
-  ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
-  if (file.size_bytes() > kMaxHeaderBytes) {
-    return absl::InvalidArgumentError(StrCat("has ", file.size_bytes(), " bytes; at most ", kMaxHeaderBytes));
-  }
-  IndexReader reader;
-  RETURN_IF_ERROR(
-      ReadEvents({reinterpret_cast<const char*>(file.data()), static_cast<size_t>(file.size_bytes())}, reader));
-  if (!reader.has_weight_map()) return absl::InvalidArgumentError("weight_map is missing");
-  return reader.Take();
-}
-
 absl::StatusOr<std::unique_ptr<WeightSource>> OpenIndexed(const std::string& dir, const std::string& index_path) {
-  absl::StatusOr<std::map<std::string, std::string>> weight_map = ReadIndex(index_path);
-  if (!weight_map.ok()) return WithPath(index_path, weight_map.status());
+  using WeightMap = std::map<std::string, std::string>;
+  ASSIGN_OR_RETURN(const WeightMap weight_map, ReadShardIndex(index_path));
   auto source = std::make_unique<SafetensorsSource>();
   std::map<std::string, Shard*> open;
-  for (const auto& [name, file] : *weight_map) {
+  for (const auto& [name, file] : weight_map) {
     Shard*& shard = open[file];
     if (shard == nullptr) {
-      if (open.size() > kMaxShards) {
-        return WithPath(index_path, absl::InvalidArgumentError(StrCat("names more than ", kMaxShards, " files")));
-      }
       absl::StatusOr<std::string> path = ResolveShard(dir, file);
       if (!path.ok()) return WithPath(index_path, path.status());
       ASSIGN_OR_RETURN(std::unique_ptr<Shard> opened, OpenShard(*path));
