@@ -22,6 +22,7 @@ struct WeightTensor {
   DType dtype = DType::kF32;
   const std::byte* data = nullptr;  // of any alignment
   int64_t size_bytes = 0;
+  std::shared_ptr<const void> owner;  // of data that was put together from several places; else null
 };
 
 // Immutable; concurrent calls are safe.
@@ -45,6 +46,10 @@ class WeightSource {
   virtual void Release(const WeightTensor& tensor) const = 0;
 };
 
+// Opens the weights of the folder `dir`, by what it has: safetensors, else files of PyTorch, else a checkpoint of
+// Megatron (megatron_checkpoint.h). Errors: as the functions that read them; NotFound when there is none.
+absl::StatusOr<std::unique_ptr<WeightSource>> OpenCheckpoint(const std::string& dir);
+
 // Opens `dir`/model.safetensors, or the shards that `dir`/model.safetensors.index.json names. Files are mapped and only
 // their headers are read. The files may be hostile: every length, offset, shape and name is checked, and an index may
 // only name files in `dir` (after following links; links into the `blobs` folder of a Hugging Face cache are allowed,
@@ -52,6 +57,13 @@ class WeightSource {
 // Errors, one line each: NotFound (no checkpoint, or a shard is missing), InvalidArgument (malformed: names the file
 // and what is wrong), ResourceExhausted (cannot be mapped).
 absl::StatusOr<std::unique_ptr<WeightSource>> OpenSafetensors(const std::string& dir);
+
+// Whether `dir` has files of PyTorch; reads none of them.
+bool HasTorchFiles(const std::string& dir);
+
+// Opens `dir`/pytorch_model.bin, or the files that `dir`/pytorch_model.bin.index.json names, each a dict of tensors.
+// Hostile files and errors: as OpenSafetensors, and as TorchArchive (torch_archive.h).
+absl::StatusOr<std::unique_ptr<WeightSource>> OpenTorchFiles(const std::string& dir);
 
 // Get, and InvalidArgument unless the shape is `shape`; the message names the tensor and both shapes.
 absl::StatusOr<WeightTensor> GetShaped(const WeightSource& source, std::string_view name,
