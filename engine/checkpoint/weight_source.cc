@@ -6,6 +6,7 @@
 #include "absl/strings/escaping.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
+#include "engine/checkpoint/megatron_checkpoint.h"
 
 namespace expertd {
 
@@ -46,6 +47,14 @@ absl::StatusOr<std::vector<float>> ReadVector(const WeightSource& source, std::s
     values[i] = tensor.dtype == DType::kF16 ? HalfToFloat(bits) : ToFloat(BFloat16{bits});
   }
   return values;
+}
+
+absl::StatusOr<std::unique_ptr<WeightSource>> OpenCheckpoint(const std::string& dir) {
+  absl::StatusOr<std::unique_ptr<WeightSource>> source = OpenSafetensors(dir);
+  if (source.ok() || !absl::IsNotFound(source.status())) return source;
+  if (HasTorchFiles(dir)) return OpenTorchFiles(dir);
+  if (IsMegatronFolder(dir)) return OpenMegatron(dir);
+  return source;
 }
 
 }  // namespace expertd

@@ -12,10 +12,12 @@ std::string Number(uint64_t value, int width) {
   return bytes;
 }
 
+std::string Zeros(size_t count) { return std::string(count, '\0'); }
+
 constexpr uint64_t kIn64 = 0xffffffff;
 
 std::string LocalHeader(const ZipMember& member) {
-  std::string header = "PK\x03\x04" + Number(0, 14) + Number(member.content.size(), 4) +
+  std::string header = "PK\x03\x04" + Zeros(14) + Number(member.content.size(), 4) +
                        Number(member.content.size(), 4) + Number(member.name.size(), 2) + Number(3, 2);
   return header + member.name + "FB\x01";  // padding, as PyTorch writes it
 }
@@ -25,8 +27,8 @@ std::string DirectoryEntry(const ZipMember& member, uint64_t offset, ZipSizes si
   const uint64_t size = member.content.size();
   const std::string extra = is_64 ? Number(1, 2) + Number(24, 2) + Number(size, 8) + Number(size, 8) + Number(offset, 8)
                                   : std::string();
-  return "PK\x01\x02" + Number(0, 16) + Number(is_64 ? kIn64 : size, 4) + Number(is_64 ? kIn64 : size, 4) +
-         Number(member.name.size(), 2) + Number(extra.size(), 2) + Number(0, 10) + Number(is_64 ? kIn64 : offset, 4) +
+  return "PK\x01\x02" + Zeros(16) + Number(is_64 ? kIn64 : size, 4) + Number(is_64 ? kIn64 : size, 4) +
+         Number(member.name.size(), 2) + Number(extra.size(), 2) + Zeros(10) + Number(is_64 ? kIn64 : offset, 4) +
          member.name + extra;
 }
 
@@ -42,7 +44,7 @@ std::string ZipBytes(const std::vector<ZipMember>& members, ZipSizes sizes) {
   bytes += directory;
   if (sizes == ZipSizes::k64) {
     const uint64_t end = bytes.size();
-    bytes += "PK\x06\x06" + Number(44, 8) + Number(0, 12) + Number(count, 8) + Number(count, 8) +
+    bytes += "PK\x06\x06" + Number(44, 8) + Zeros(12) + Number(count, 8) + Number(count, 8) +
              Number(directory.size(), 8) + Number(begin, 8);
     bytes += "PK\x06\x07" + Number(0, 4) + Number(end, 8) + Number(1, 4);
   }
