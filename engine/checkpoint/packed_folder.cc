@@ -18,6 +18,7 @@
 #include "engine/base/mutex.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
+#include "engine/checkpoint/megatron_checkpoint.h"
 
 namespace expertd {
 namespace {
@@ -105,7 +106,8 @@ class PackedReader : public WeightReader {
         entries_(std::move(entries)),
         file_(std::make_shared<const MappedFile>(std::move(file))) {}
 
-  bool Has(std::string_view) const override { return false; }  // matrices have names of their own
+  // Vectors and tables have the names of their tensors; matrices have names of their own.
+  bool Has(std::string_view tensor) const override { return entries_.contains(tensor); }
   int64_t total_bytes() const override { return file_->size_bytes(); }
 
   absl::StatusOr<WeightMatrix> Matrix(const MatrixSpec& spec) override {
@@ -220,7 +222,8 @@ absl::Status CopySmallFiles(const std::string& from, const std::string& to) {
     const fs::path& path = entry.path();
     const std::string name = path.filename().string();
     if (!entry.is_regular_file(error) || name.starts_with('.') || IsWeightFile(path)) continue;
-    if (name == kIndexName || entry.file_size(error) > kMaxBytes) continue;
+    if (name == kIndexName || name == kMegatronLatestName || entry.file_size(error) > kMaxBytes) continue;
+    if (fs::exists(fs::path(to) / name, error)) continue;
     fs::copy_file(path, fs::path(to) / name, error);
     if (error) return absl::DataLossError(StrCat(path.string(), " cannot be copied: ", error.message()));
   }
@@ -257,6 +260,13 @@ class Writer : public PackedFolderWriter {
 
   std::unique_ptr<WeightReader> Tee(WeightReader& reader) override;
 
+  absl::Status AddFile(const std::string& name, std::string_view content) override {
+    OutputFile file;
+    RETURN_IF_ERROR(file.Open(unfinished_ + "/" + name));
+    RETURN_IF_ERROR(file.Append(content.data(), static_cast<int64_t>(content.size())));
+    return file.Close();
+  }
+
   absl::Status Finish(const std::string& model_dir) override {
     MutexLock lock(&mutex_);
     RETURN_IF_ERROR(CopySmallFiles(model_dir, unfinished_));
@@ -265,11 +275,7 @@ class Writer : public PackedFolderWriter {
                         {"format", std::string(WeightFormatName(format_))},
                         {"data_bytes", data_.offset()},
                         {"entries", std::move(entries_)}};
-    const std::string text = DumpJson(index, 1);
-    OutputFile file;
-    RETURN_IF_ERROR(file.Open(unfinished_ + "/" + kIndexName));
-    RETURN_IF_ERROR(file.Append(text.data(), static_cast<int64_t>(text.size())));
-    RETURN_IF_ERROR(file.Close());
+    RETURN_IF_ERROR(AddFile(kIndexName, DumpJson(index, 1)));
     std::error_code error;
     fs::rename(unfinished_, dir_, error);
     if (error) return absl::DataLossError(StrCat(dir_, " cannot be put in place: ", error.message()));

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -38,6 +39,9 @@ class PackedFolderWriter {
   // Hands on what `reader` reads, and writes it. Matrices that it returns have their shape but no bytes, so that a
   // model larger than memory can be packed; they must not be read. `reader` and this must outlive it.
   virtual std::unique_ptr<WeightReader> Tee(WeightReader& reader) = 0;
+
+  // Writes the small file `name`, which Finish then does not copy. Errors: as Finish.
+  virtual absl::Status AddFile(const std::string& name, std::string_view content) = 0;
 
   // Copies the small files of `model_dir` (config, tokenizer, templates), completes the index, makes all of it durable
   // and renames the folder. Errors: ResourceExhausted (disk), DataLoss (could not be written).

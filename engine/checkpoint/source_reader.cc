@@ -1,4 +1,5 @@
 // WeightReader over the tensors of a checkpoint.
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -55,7 +56,7 @@ class SourceReader : public WeightReader {
                      WeightMatrixBuilder::Create(spec.num_rows(), spec.cols, spec.format.value_or(format())));
     int row = 0;
     for (const TensorRows& part : spec.parts) {
-      ASSIGN_OR_RETURN(const WeightTensor tensor, GetShaped(source_, part.tensor, part.shape));
+      ASSIGN_OR_RETURN(const WeightTensor tensor, TensorOf(part));
       const int64_t row_bytes = part.shape.back() * DTypeBytes(tensor.dtype);
       const std::byte* const rows = tensor.data + part.row_begin * row_bytes;
       const int num_outputs = part.num_outputs() - part.num_zero_rows;
@@ -89,6 +90,15 @@ class SourceReader : public WeightReader {
   }
 
  private:
+  absl::StatusOr<WeightTensor> TensorOf(const TensorRows& part) const {
+    if (!part.may_be_padded) return GetShaped(source_, part.tensor, part.shape);
+    std::vector<int64_t> shape = part.shape;
+    if (const auto tensor = source_.Get(part.tensor); tensor.ok() && !tensor->shape.empty()) {
+      shape.front() = std::max(shape.front(), tensor->shape.front());
+    }
+    return GetShaped(source_, part.tensor, shape);
+  }
+
   void Done(const WeightTensor& tensor, const std::byte* data, int64_t size_bytes) {
     CountBytes(size_bytes);
     source_.Release({.shape = {}, .dtype = tensor.dtype, .data = data, .size_bytes = size_bytes});

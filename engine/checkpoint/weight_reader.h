@@ -27,6 +27,7 @@ struct TensorRows {
   int64_t row_begin = 0;
   int num_rows = 0;
   int num_zero_rows = 0;       // to follow
+  bool may_be_padded = false;  // the tensor may have more rows than `shape` says; they are left out
   bool is_transposed = false;  // the rows are the columns of the part, which has as many rows as they have elements
 
   int num_outputs() const { return (is_transposed ? static_cast<int>(shape.back()) : num_rows) + num_zero_rows; }

@@ -8,6 +8,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "engine/base/file.h"
 #include "engine/base/strings.h"
 #include "tests/unit/checkpoint/support/safetensors_file.h"
 
@@ -64,6 +65,29 @@ class PackedFolderTest : public testing::Test {
   const TempFolder folder_;
   const std::string packed_;
 };
+
+// Layers ask for tensors that not every checkpoint has; a packed folder must answer as the folder that it was made of.
+TEST_F(PackedFolderTest, HasTheVectorsAndTablesThatWereWritten) {
+  ASSERT_TRUE(Pack(WeightFormat::kInt8).ok());
+
+  const auto reader = OpenPackedFolder(packed_);
+
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  EXPECT_TRUE((*reader)->Has("norm"));
+  EXPECT_TRUE((*reader)->Has("table"));
+  EXPECT_FALSE((*reader)->Has("other"));
+}
+
+TEST_F(PackedFolderTest, KeepsAFileThatWasAddedInsteadOfTheModels) {
+  const auto reader = MakeDummyReader(WeightFormat::kInt8);
+  const auto writer = PackedFolderWriter::Create(packed_, WeightFormat::kInt8);
+  ASSERT_TRUE(writer.ok()) << writer.status();
+
+  ASSERT_TRUE((*writer)->AddFile("config.json", "{\"made\": 1}").ok());
+  ASSERT_TRUE((*writer)->Finish(folder_ / "model").ok());
+
+  EXPECT_EQ(*ReadFile(packed_ + "/config.json", 100), "{\"made\": 1}");
+}
 
 TEST_F(PackedFolderTest, GivesBackTheBytesThatWereWritten) {
   for (const WeightFormat format : {WeightFormat::kBF16, WeightFormat::kInt8, WeightFormat::kInt4}) {

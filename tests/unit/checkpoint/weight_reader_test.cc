@@ -57,6 +57,23 @@ TEST_F(WeightReaderTest, TakesSomeRowsAndFillsThemUpWithZeros) {
   EXPECT_THAT(Row(*matrix, 2), ElementsAre(0, 0));
 }
 
+TEST_F(WeightReaderTest, LeavesThePaddingOfATensorOutWhereThereMayBeSome) {
+  const auto reader = MakeSourceReader(*source_, WeightFormat::kF32);
+  MatrixSpec spec = {.name = "first", .cols = 2, .parts = {TensorRows::All("q", 1, 2)}};
+
+  EXPECT_EQ(reader->Matrix(spec).status().code(), absl::StatusCode::kInvalidArgument);
+  spec.parts[0].may_be_padded = true;
+  const auto first = reader->Matrix(spec);
+  spec.parts[0] = TensorRows::All("q", 3, 2);
+  spec.parts[0].may_be_padded = true;
+  const auto third = reader->Matrix(spec);
+
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_EQ(first->rows(), 1);
+  EXPECT_THAT(Row(*first, 0), ElementsAre(1, 2));
+  EXPECT_EQ(third.status().code(), absl::StatusCode::kInvalidArgument);  // fewer rows than wanted
+}
+
 TEST_F(WeightReaderTest, HoldsMatricesInTheChosenFormat) {
   const auto reader = MakeSourceReader(*source_, WeightFormat::kBF16);
   MatrixSpec spec = {.name = "q", .cols = 2, .parts = {TensorRows::All("q", 2, 2)}};
