@@ -43,12 +43,19 @@ inline AttentionShape ShapeOf(const AttentionSpec& attention) {
 struct GqaNames {
   std::string q, k, v, output;
   std::string q_norm, k_norm;  // used when the spec has them
+  std::string query_table;     // of LoadQueryAttention
 };
 
 // Grouped-query attention (arXiv 2305.13245): q, k, v in one product; optional RMSNorm of each q and k head before the
 // rotation. Errors: as WeightReader.
 absl::StatusOr<std::unique_ptr<Attention>> LoadGqaAttention(const GqaSpec& spec, int hidden_size, double rms_norm_eps,
                                                             const GqaNames& names, WeightReader& reader);
+
+// Grouped-query attention whose queries are learned, not made of x: that of position p is q applied to row p of the
+// query table [num_positions, hidden], which is computed here once, in fp32. Keys and values are made of x. Errors: as
+// WeightReader; Unimplemented when `spec` has norms or rotation.
+absl::StatusOr<std::unique_ptr<Attention>> LoadQueryAttention(const GqaSpec& spec, int hidden_size, int num_positions,
+                                                              const GqaNames& names, WeightReader& reader);
 
 // Names of the tensors of one latent attention layer, each without ".weight".
 struct MlaNames {

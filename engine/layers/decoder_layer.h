@@ -15,9 +15,9 @@ namespace expertd {
 
 // Immutable after it is put together; concurrent calls with different caches and contexts are safe.
 struct DecoderLayer {
-  RmsNorm attention_norm;
+  std::unique_ptr<Norm> attention_norm;
   std::unique_ptr<Attention> attention;
-  RmsNorm feed_forward_norm;
+  std::unique_ptr<Norm> feed_forward_norm;
   std::unique_ptr<FeedForward> feed_forward;
 
   int64_t size_bytes() const;

@@ -34,4 +34,13 @@ void Embedding::CopyRow(int32_t token, float* out) const {
   for (int i = 0; i < width_; ++i) out[i] = ToFloat(row[i]);
 }
 
+void PositionEmbedding::AddTo(std::span<const int32_t> positions, float* residual, ForwardContext& context) const {
+  const auto* const table = reinterpret_cast<const float*>(table_.data);
+  ParallelRows(context.pool, static_cast<int>(positions.size()), width_, [&](int begin, int end, int) {
+    for (int64_t row = begin; row < end; ++row) {
+      context.kernels.add(table + int64_t{positions[row]} * width_, width_, residual + row * width_);
+    }
+  });
+}
+
 }  // namespace expertd

@@ -1,4 +1,5 @@
-// Embedding: token ids to rows of the embedding table - a table of its own, or the output head that it is tied to.
+// Embedding: token ids to rows of the embedding table - a table of its own, or the output head that it is tied to - and
+// learned positions, which some families add to them.
 #pragma once
 
 #include <cstdint>
@@ -35,6 +36,23 @@ class Embedding {
   DType dtype_ = DType::kF32;
   int width_ = 0;
   const Linear* head_ = nullptr;  // null when not tied
+};
+
+// Immutable; concurrent calls are safe.
+class PositionEmbedding {
+ public:
+  // `table`: rows of `width` floats, one for each position.
+  PositionEmbedding(SharedBytes table, int width) : table_(std::move(table)), width_(width) {}
+  PositionEmbedding() = default;
+
+  int64_t size_bytes() const { return table_.size_bytes; }
+
+  // residual [positions.size(), width] += the rows of `positions`, which must be in range.
+  void AddTo(std::span<const int32_t> positions, float* residual, ForwardContext& context) const;
+
+ private:
+  SharedBytes table_;
+  int width_ = 0;
 };
 
 }  // namespace expertd

@@ -1,8 +1,11 @@
 // Grouped-query attention (arXiv 2305.13245) over the paged cache: q, k and v in one product, norms and rotation of the
-// heads, the attention of the step, the output product. Used by the models through attention.h.
-#include <array>
+// heads, the attention of the step, the output product. In a layer with learned queries, the product makes k and v.
+// Used by the models through attention.h.
 #include <cmath>
+#include <cstring>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
@@ -10,6 +13,7 @@
 #include "engine/layers/attention.h"
 #include "engine/layers/linear.h"
 #include "engine/layers/norm.h"
+#include "engine/platform/cpu.h"
 
 namespace expertd {
 namespace {
@@ -19,19 +23,21 @@ constexpr int64_t kPrepareElementWork = 8;
 
 class GqaAttention : public Attention {
  public:
-  GqaAttention(const GqaSpec& spec, Linear qkv, Linear output, RmsNorm q_norm, RmsNorm k_norm, int rotary_dim)
-      : spec_(spec),
-        rotary_dim_(rotary_dim),
-        qkv_(std::move(qkv)),
-        output_(std::move(output)),
-        q_norm_(std::move(q_norm)),
-        k_norm_(std::move(k_norm)) {}
+  struct Parts {
+    Linear qkv;  // or k and v, with a query table
+    std::vector<float> query_table;  // [positions, query width], or empty
+    Linear output;
+    RmsNorm q_norm, k_norm;
+  };
+
+  GqaAttention(const GqaSpec& spec, Parts parts) : spec_(spec), parts_(std::move(parts)) {}
 
   int64_t size_bytes() const override {
-    return qkv_.size_bytes() + output_.size_bytes() + q_norm_.size_bytes() + k_norm_.size_bytes();
+    return parts_.qkv.size_bytes() + static_cast<int64_t>(parts_.query_table.size() * sizeof(float)) +
+           parts_.output.size_bytes() + parts_.q_norm.size_bytes() + parts_.k_norm.size_bytes();
   }
 
-  InputNeeds input_needs(const Kernels& kernels) const override { return {.form = qkv_.input_form(kernels)}; }
+  InputNeeds input_needs(const Kernels& kernels) const override { return {.form = parts_.qkv.input_form(kernels)}; }
 
   void AddTo(const LayerInput& x, const AttentionStep& step, int layer, KvCache& kv, float* residual,
              ForwardContext& context) const override {
@@ -39,13 +45,14 @@ class GqaAttention : public Attention {
     ScratchArena::Scope scope(context.scratch);
     float* const qkv = context.scratch.Take<float>(num_rows * qkv_width());
     float* const attended = context.scratch.Take<float>(num_rows * query_width());
-    qkv_.Forward(x.rows, num_rows, qkv, qkv_width(), context);
+    float* const product = parts_.query_table.empty() ? qkv : qkv + query_width();
+    parts_.qkv.Forward(x.rows, num_rows, product, qkv_width(), context);
     const PagedKvLayer paged = PagedLayer(kv, layer);
     const AttentionRows rows = {qkv, qkv_width(), attended, query_width()};
     const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(spec_.head_dim)));
     const auto prepare = [&](int row) { Prepare(step, row, paged, qkv, context.kernels); };
     Attend(step, rows, scale, paged, prepare, kPrepareElementWork * qkv_width(), context);
-    output_.AddTo(attended, query_width(), num_rows, residual, context);
+    parts_.output.AddTo(attended, query_width(), num_rows, residual, context);
   }
 
  private:
@@ -53,14 +60,19 @@ class GqaAttention : public Attention {
   int64_t kv_width() const { return int64_t{spec_.num_kv_heads} * spec_.head_dim; }
   int64_t qkv_width() const { return query_width() + 2 * kv_width(); }
 
-  // Norms and turns the q and k heads of a row in place and stores its K and V.
+  // Puts the q and k heads of a row in order in place and stores its K and V.
   void Prepare(const AttentionStep& step, int row, const PagedKvLayer& layer, float* qkv,
                const Kernels& kernels) const {
     float* const query = qkv + row * qkv_width();
     float* const key = query + query_width();
     const RopeRow angles = step.angles[row];
-    PrepareHeads(query, spec_.num_heads, q_norm_, angles, kernels);
-    PrepareHeads(key, spec_.num_kv_heads, k_norm_, angles, kernels);
+    if (parts_.query_table.empty()) {
+      PrepareHeads(query, spec_.num_heads, parts_.q_norm, angles, kernels);
+    } else {
+      std::memcpy(query, parts_.query_table.data() + step.batch->positions[row] * query_width(),
+                  static_cast<size_t>(query_width()) * sizeof(float));
+    }
+    PrepareHeads(key, spec_.num_kv_heads, parts_.k_norm, angles, kernels);
     kernels.store_kv(key, key + kv_width(), step.slots[row], layer);
   }
 
@@ -68,28 +80,27 @@ class GqaAttention : public Attention {
                     const Kernels& kernels) const {
     for (int head = 0; head < num_heads; ++head, heads += spec_.head_dim) {
       if (spec_.has_qk_norm) norm.Apply(heads, heads, kernels);
-      kernels.rope(angles.cos, angles.sin, rotary_dim_, heads);
+      if (spec_.has_rope) kernels.rope(angles.cos, angles.sin, spec_.head_dim, heads);
     }
   }
 
   const GqaSpec spec_;
-  const int rotary_dim_;
-  const Linear qkv_;
-  const Linear output_;
-  const RmsNorm q_norm_;
-  const RmsNorm k_norm_;
+  const Parts parts_;
 };
 
-absl::StatusOr<Linear> LoadQkv(const GqaSpec& spec, int hidden_size, const GqaNames& names, WeightReader& reader) {
-  const int query_width = spec.num_heads * spec.head_dim;
-  const int kv_width = spec.num_kv_heads * spec.head_dim;
-  const std::array<std::pair<std::string, int>, 3> sources = {
-      {{names.q, query_width}, {names.k, kv_width}, {names.v, kv_width}}};
-  MatrixSpec matrix = {.name = names.q + "+kv", .cols = hidden_size};
+// A tensor, without ".weight" or ".bias", and its outputs.
+struct Projection {
+  std::string name;
+  int width = 0;
+};
+
+// Projections of the same input as one.
+absl::StatusOr<Linear> LoadProjections(std::span<const Projection> projections, MatrixSpec matrix, bool has_bias,
+                                       WeightReader& reader) {
   std::vector<float> bias;
-  for (const auto& [name, width] : sources) {
-    matrix.parts.push_back(TensorRows::All(name + ".weight", width, hidden_size));
-    if (!spec.has_qkv_bias) continue;
+  for (const auto& [name, width] : projections) {
+    matrix.parts.push_back(TensorRows::All(name + ".weight", width, matrix.cols));
+    if (!has_bias) continue;
     ASSIGN_OR_RETURN(const std::vector<float> part_bias, reader.Vector(name + ".bias", width));
     bias.insert(bias.end(), part_bias.begin(), part_bias.end());
   }
@@ -97,17 +108,41 @@ absl::StatusOr<Linear> LoadQkv(const GqaSpec& spec, int hidden_size, const GqaNa
   return Linear(std::move(weight), std::move(bias));
 }
 
+absl::StatusOr<Linear> LoadQkv(const GqaSpec& spec, int hidden_size, const GqaNames& names, WeightReader& reader) {
+  const int kv_width = spec.num_kv_heads * spec.head_dim;
+  const int query_width = spec.num_heads * spec.head_dim;
+  const Projection projections[] = {{names.q, query_width}, {names.k, kv_width}, {names.v, kv_width}};
+  return LoadProjections(projections, {.name = names.q + "+kv", .cols = hidden_size}, spec.has_qkv_bias, reader);
+}
+
+absl::StatusOr<Linear> LoadKv(const GqaSpec& spec, int hidden_size, const GqaNames& names, WeightReader& reader) {
+  const int kv_width = spec.num_kv_heads * spec.head_dim;
+  const Projection projections[] = {{names.k, kv_width}, {names.v, kv_width}};
+  return LoadProjections(projections, {.name = names.k + "+v", .cols = hidden_size}, spec.has_qkv_bias, reader);
+}
+
 absl::StatusOr<Linear> LoadOutput(const GqaSpec& spec, int hidden_size, const GqaNames& names, WeightReader& reader) {
+  const Projection output[] = {{names.output, hidden_size}};
   const int width = spec.num_heads * spec.head_dim;
-  ASSIGN_OR_RETURN(WeightMatrix weight,
-                   reader.Matrix({.name = names.output,
-                                  .cols = width,
-                                  .parts = {TensorRows::All(names.output + ".weight", hidden_size, width)}}));
-  std::vector<float> bias;
-  if (spec.has_output_bias) {
-    ASSIGN_OR_RETURN(bias, reader.Vector(names.output + ".bias", hidden_size));
-  }
-  return Linear(std::move(weight), std::move(bias));
+  return LoadProjections(output, {.name = names.output, .cols = width}, spec.has_output_bias, reader);
+}
+
+// The queries of all positions, [num_positions, query width]; empty when the weights are only being packed, which hands
+// out no bytes.
+absl::StatusOr<std::vector<float>> LoadQueryTable(const GqaSpec& spec, int hidden_size, int num_positions,
+                                                  const GqaNames& names, WeightReader& reader) {
+  const int width = spec.num_heads * spec.head_dim;
+  const Projection query[] = {{names.q, width}};
+  const MatrixSpec matrix = {.name = names.q, .cols = hidden_size, .format = WeightFormat::kF32};
+  ASSIGN_OR_RETURN(const Linear project, LoadProjections(query, matrix, spec.has_qkv_bias, reader));
+  ASSIGN_OR_RETURN(const SharedBytes rows,
+                   reader.Table(names.query_table + ".weight", num_positions, hidden_size, DType::kF32));
+  if (rows.data == nullptr) return std::vector<float>();
+  // On this thread, as layers are loaded side by side. All kernels give the same bits for f32.
+  std::vector<float> table(static_cast<size_t>(num_positions) * static_cast<size_t>(width));
+  project.ForwardHere(reinterpret_cast<const float*>(rows.data), num_positions, table.data(),
+                      SelectKernels(DetectCpu()));
+  return table;
 }
 
 }  // namespace
@@ -121,17 +156,28 @@ AttentionShape ShapeOf(const GqaSpec& spec) {
 
 absl::StatusOr<std::unique_ptr<Attention>> LoadGqaAttention(const GqaSpec& spec, int hidden_size, double rms_norm_eps,
                                                             const GqaNames& names, WeightReader& reader) {
-  ASSIGN_OR_RETURN(Linear qkv, LoadQkv(spec, hidden_size, names, reader));
-  ASSIGN_OR_RETURN(Linear output, LoadOutput(spec, hidden_size, names, reader));
-  RmsNorm q_norm, k_norm;
+  GqaAttention::Parts parts;
+  ASSIGN_OR_RETURN(parts.qkv, LoadQkv(spec, hidden_size, names, reader));
+  ASSIGN_OR_RETURN(parts.output, LoadOutput(spec, hidden_size, names, reader));
   if (spec.has_qk_norm) {
     ASSIGN_OR_RETURN(std::vector<float> q_weight, reader.Vector(StrCat(names.q_norm, ".weight"), spec.head_dim));
     ASSIGN_OR_RETURN(std::vector<float> k_weight, reader.Vector(StrCat(names.k_norm, ".weight"), spec.head_dim));
-    q_norm = RmsNorm(std::move(q_weight), rms_norm_eps);
-    k_norm = RmsNorm(std::move(k_weight), rms_norm_eps);
+    parts.q_norm = RmsNorm(std::move(q_weight), rms_norm_eps);
+    parts.k_norm = RmsNorm(std::move(k_weight), rms_norm_eps);
   }
-  return std::make_unique<GqaAttention>(spec, std::move(qkv), std::move(output), std::move(q_norm), std::move(k_norm),
-                                        spec.head_dim);
+  return std::make_unique<GqaAttention>(spec, std::move(parts));
+}
+
+absl::StatusOr<std::unique_ptr<Attention>> LoadQueryAttention(const GqaSpec& spec, int hidden_size, int num_positions,
+                                                              const GqaNames& names, WeightReader& reader) {
+  if (spec.has_qk_norm || spec.has_rope) {
+    return absl::UnimplementedError("learned queries with norms or rotation are not supported");
+  }
+  GqaAttention::Parts parts;
+  ASSIGN_OR_RETURN(parts.qkv, LoadKv(spec, hidden_size, names, reader));
+  ASSIGN_OR_RETURN(parts.output, LoadOutput(spec, hidden_size, names, reader));
+  ASSIGN_OR_RETURN(parts.query_table, LoadQueryTable(spec, hidden_size, num_positions, names, reader));
+  return std::make_unique<GqaAttention>(spec, std::move(parts));
 }
 
 }  // namespace expertd

@@ -27,7 +27,7 @@ struct YarnRope {
 
 struct RopeSpec {
   double theta = 10000.0;
-  int rotary_dim = 0;  // even, at most head_dim
+  int rotary_dim = 0;  // even, at most head_dim; 0: nothing is turned
   std::variant<PlainRope, LinearRope, YarnRope> scaling;
 };
 
@@ -39,6 +39,7 @@ struct GqaSpec {
   bool has_qkv_bias = false;
   bool has_output_bias = false;
   bool has_qk_norm = false;  // RMSNorm of each q and k head before the rotation
+  bool has_rope = true;      // q and k heads are turned by their position
 };
 
 inline constexpr int kMaxCachedDim = 4096;
@@ -61,9 +62,26 @@ struct MlaSpec {
 
 using AttentionSpec = std::variant<GqaSpec, MlaSpec>;
 
+enum class NormKind { kRms, kLayer };
+
+// The norms of the residual stream.
+struct NormSpec {
+  NormKind kind = NormKind::kRms;
+  double eps = 1e-6;
+};
+
 // down(silu(gate(x)) * up(x)).
 struct DenseSpec {
   int intermediate_size = 0;
+};
+
+// The GELU (arXiv 1606.08415) itself, or its approximation by tanh.
+enum class Gelu { kErf, kTanh };
+
+// down(gelu(up(x) + b)) + b, a feed-forward without a gate.
+struct PlainSpec {
+  int intermediate_size = 0;
+  Gelu gelu = Gelu::kErf;
 };
 
 // Rules by which a router chooses experts and weighs them, in fp32. The lower expert index wins a tie. Groups are runs

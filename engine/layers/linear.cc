@@ -43,6 +43,12 @@ void Linear::Forward(const InputRows& x, int num_rows, float* y, int64_t y_strid
   });
 }
 
+void Linear::ForwardHere(const float* x, int num_rows, float* y, const Kernels& kernels) const {
+  EXPERTD_CHECK(weight_.format() == WeightFormat::kF32);
+  kernels.matmul(InputRows::Floats(x, num_inputs()), num_rows, weight_.packed(), bias_.empty() ? nullptr : bias_.data(),
+                 0, num_outputs(), y, num_outputs());
+}
+
 void Linear::AddTo(const float* x, int64_t x_stride, int num_rows, float* residual, ForwardContext& context) const {
   if (num_rows == 0) return;
   const TileGrid grid = GridOver(weight_, num_rows, context);

@@ -29,6 +29,9 @@ class Linear {
   // fp32 accumulation.
   void Forward(const InputRows& x, int num_rows, float* y, int64_t y_stride, ForwardContext& context) const;
 
+  // Forward of contiguous floats on the calling thread, for weights in f32.
+  void ForwardHere(const float* x, int num_rows, float* y, const Kernels& kernels) const;
+
   // residual += x W^T + b, [num_rows, num_outputs] contiguous. x: row stride x_stride.
   void AddTo(const float* x, int64_t x_stride, int num_rows, float* residual, ForwardContext& context) const;
 

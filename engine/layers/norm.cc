@@ -5,7 +5,14 @@
 
 namespace expertd {
 
-LayerInput RmsNorm::Forward(const float* x, int num_rows, InputNeeds needs, ForwardContext& context) const {
+namespace {
+
+// What an element costs: about four multiply-adds of a product, as nothing is reused.
+constexpr int64_t kElementWork = 4;
+
+}  // namespace
+
+LayerInput Norm::Forward(const float* x, int num_rows, InputNeeds needs, ForwardContext& context) const {
   const bool is_converted = needs.form != InputForm::kF32;
   const bool keeps_floats = needs.floats || !is_converted;
   const int64_t num_float_rows = keeps_floats ? num_rows : context.pool.num_threads();
@@ -14,8 +21,7 @@ LayerInput RmsNorm::Forward(const float* x, int num_rows, InputNeeds needs, Forw
   if (keeps_floats) out.floats = floats;
   out.rows = is_converted ? TakeInputRows(needs.form, size(), num_rows, context.scratch)
                           : InputRows::Floats(floats, size());
-  // An element costs about as much as four multiply-adds of a product, or six with its conversion: nothing is reused.
-  const int64_t row_work = int64_t{is_converted ? 6 : 4} * size();
+  const int64_t row_work = (kElementWork + (is_converted ? 2 : 0)) * size();
   ParallelRows(context.pool, num_rows, row_work, [&](int begin, int end, int thread) {
     for (int64_t row = begin; row < end; ++row) {
       float* const y = floats + (keeps_floats ? row : thread) * size();
@@ -26,8 +32,18 @@ LayerInput RmsNorm::Forward(const float* x, int num_rows, InputNeeds needs, Forw
   return out;
 }
 
+void Norm::ApplyInPlace(int num_rows, float* x, ForwardContext& context) const {
+  ParallelRows(context.pool, num_rows, kElementWork * size(), [&](int begin, int end, int) {
+    for (int64_t row = begin; row < end; ++row) Apply(x + row * size(), x + row * size(), context.kernels);
+  });
+}
+
 void RmsNorm::Apply(const float* x, float* y, const Kernels& kernels) const {
   kernels.rms_norm(x, weight_.data(), eps_, size(), y);
+}
+
+void LayerNorm::Apply(const float* x, float* y, const Kernels& kernels) const {
+  kernels.layer_norm(x, weight_.data(), bias_.data(), eps_, size(), y);
 }
 
 }  // namespace expertd

@@ -1,4 +1,4 @@
-// RmsNorm: y = x / sqrt(mean(x^2) + eps) * weight, per row (arXiv 1910.07467), in fp32.
+// Norms of rows, in fp32: RmsNorm, and LayerNorm, which takes the mean away as well.
 #pragma once
 
 #include <cstdint>
@@ -11,24 +11,53 @@
 namespace expertd {
 
 // Immutable; concurrent calls are safe.
-class RmsNorm {
+class Norm {
  public:
-  RmsNorm() = default;
-  RmsNorm(std::vector<float> weight, double eps) : weight_(std::move(weight)), eps_(static_cast<float>(eps)) {}
+  virtual ~Norm() = default;
 
-  int size() const { return static_cast<int>(weight_.size()); }
-  int64_t size_bytes() const { return static_cast<int64_t>(weight_.size() * sizeof(float)); }
+  virtual int size() const = 0;
+  virtual int64_t size_bytes() const = 0;
+
+  // One row, on the calling thread; y may be x.
+  virtual void Apply(const float* x, float* y, const Kernels& kernels) const = 0;
 
   // x [num_rows, size], contiguous, as a layer needs it; the result lives in the caller's scratch scope. Each row is
   // converted while it is in the cache. Cut over the pool by rows.
   LayerInput Forward(const float* x, int num_rows, InputNeeds needs, ForwardContext& context) const;
 
-  // One row, on the calling thread; y may be x.
-  void Apply(const float* x, float* y, const Kernels& kernels) const;
+  // Rows in place. Cut over the pool.
+  void ApplyInPlace(int num_rows, float* x, ForwardContext& context) const;
+};
+
+// y = x / sqrt(mean(x^2) + eps) * weight (arXiv 1910.07467).
+class RmsNorm : public Norm {
+ public:
+  RmsNorm() = default;
+  RmsNorm(std::vector<float> weight, double eps) : weight_(std::move(weight)), eps_(static_cast<float>(eps)) {}
+
+  int size() const override { return static_cast<int>(weight_.size()); }
+  int64_t size_bytes() const override { return static_cast<int64_t>(weight_.size() * sizeof(float)); }
+  void Apply(const float* x, float* y, const Kernels& kernels) const override;
 
  private:
   std::vector<float> weight_;
   float eps_ = 0.0f;
+};
+
+// y = (x - mean) / sqrt(variance + eps) * weight + bias (arXiv 1607.06450), the variance divided by the size.
+class LayerNorm : public Norm {
+ public:
+  // `bias` has the size of `weight`.
+  LayerNorm(std::vector<float> weight, std::vector<float> bias, double eps)
+      : weight_(std::move(weight)), bias_(std::move(bias)), eps_(static_cast<float>(eps)) {}
+
+  int size() const override { return static_cast<int>(weight_.size()); }
+  int64_t size_bytes() const override { return static_cast<int64_t>(2 * weight_.size() * sizeof(float)); }
+  void Apply(const float* x, float* y, const Kernels& kernels) const override;
+
+ private:
+  std::vector<float> weight_, bias_;
+  float eps_;
 };
 
 }  // namespace expertd

@@ -1,4 +1,4 @@
-// Linear, RmsNorm, Embedding and the split of work.
+// Linear, norms, embeddings, the plain feed-forward and the split of work.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -14,9 +14,11 @@
 #include "engine/layers/input_rows.h"
 #include "engine/layers/linear.h"
 #include "engine/layers/norm.h"
+#include "engine/layers/plain_mlp.h"
 #include "engine/layers/work_split.h"
 #include "engine/platform/cpu.h"
 #include "tests/unit/layers/support/memory_source.h"
+#include "tests/unit/layers/support/random.h"
 
 namespace expertd {
 namespace {
@@ -90,6 +92,21 @@ TEST_F(PartsTest, RmsNormScalesEachRowByItself) {
   EXPECT_NEAR(y[2], 3.0f / root, 1e-6f);
 }
 
+TEST_F(PartsTest, LayerNormTakesTheMeanOfEachRowAway) {
+  const LayerNorm norm({1.0f, 2.0f}, {0.0f, 10.0f}, 0.0);
+  std::vector<float> x = {3.0f, 5.0f, 80.0f, 20.0f};
+
+  ScratchArena::Scope scope(scratch_);
+  const float* const y = norm.Forward(x.data(), 2, {.form = InputForm::kF32}, context_).floats;
+  norm.ApplyInPlace(2, x.data(), context_);
+
+  EXPECT_NEAR(y[0], -1.0f, 1e-6f);
+  EXPECT_NEAR(y[1], 12.0f, 1e-6f);
+  EXPECT_NEAR(y[2], 1.0f, 1e-6f);
+  EXPECT_NEAR(y[3], 8.0f, 1e-6f);
+  EXPECT_EQ(std::memcmp(x.data(), y, 4 * sizeof(float)), 0);
+}
+
 // The fused pass gives what norm and conversion give one after the other.
 TEST_F(PartsTest, RmsNormGivesRowsInTheFormThatProductsTake) {
   const int size = 300, num_rows = 41;
@@ -114,6 +131,55 @@ TEST_F(PartsTest, RmsNormGivesRowsInTheFormThatProductsTake) {
         EXPECT_EQ(*given.scales, *wanted.scales);
         EXPECT_EQ(given.sums[0], wanted.sums[0]);
       }
+    }
+  }
+}
+
+TEST_F(PartsTest, PositionsAreAddedByTheirRow) {
+  MemorySource source;
+  source.Add("table", {3, 2}, {1, 2, 3, 4, 5, 6});
+  auto table = MakeSourceReader(source, WeightFormat::kF32)->Table("table", 3, 2, DType::kF32);
+  const PositionEmbedding positions(*std::move(table), 2);
+  std::vector<float> residual = {10, 10, 20, 20};
+
+  positions.AddTo(std::vector<int32_t>{2, 0}, residual.data(), context_);
+
+  EXPECT_EQ(residual, (std::vector<float>{15, 16, 21, 22}));
+}
+
+// down(gelu(up(x) + b)) + b, in doubles. Both sides sum hundreds of products of size 1 in fp32.
+TEST_F(PartsTest, PlainMlpIsTwoProductsAroundAGelu) {
+  const int hidden = 40, width = 1100, num_rows = 3;
+  const std::vector<float> up = RandomNormal(int64_t{width} * hidden, 1, 0.2f), up_bias = RandomNormal(width, 2, 0.5f);
+  const std::vector<float> down = RandomNormal(int64_t{hidden} * width, 3, 0.1f);
+  const std::vector<float> down_bias = RandomNormal(hidden, 4, 1.0f);
+  const std::vector<float> x = RandomNormal(num_rows * hidden, 5, 1.0f);
+  MemorySource source;
+  source.Add("up.weight", {width, hidden}, up);
+  source.Add("up.bias", {width}, up_bias);
+  source.Add("down.weight", {hidden, width}, down);
+  source.Add("down.bias", {hidden}, down_bias);
+  for (const Gelu gelu : {Gelu::kErf, Gelu::kTanh}) {
+    const auto mlp = LoadPlainMlp({width, gelu}, hidden, {.up = "up", .down = "down"},
+                                  *MakeSourceReader(source, WeightFormat::kF32));
+    ASSERT_TRUE(mlp.ok()) << mlp.status();
+    std::vector<float> residual(num_rows * hidden, 1.0f);
+
+    (*mlp)->AddTo({.rows = InputRows::Floats(x.data(), hidden), .floats = x.data()}, num_rows, residual.data(),
+                  context_);
+
+    for (int row = 0; row < num_rows; ++row) {
+      std::vector<double> activated;
+      for (int w = 0; w < width; ++w) {
+        double v = up_bias[w];
+        for (int i = 0; i < hidden; ++i) v += double{up[w * hidden + i]} * x[row * hidden + i];
+        activated.push_back(gelu == Gelu::kErf
+                                ? 0.5 * v * (1.0 + std::erf(v * std::sqrt(0.5)))
+                                : 0.5 * v * (1.0 + std::tanh(0.7978845608028654 * (v + 0.044715 * v * v * v))));
+      }
+      double expected = 1.0 + down_bias[7];
+      for (int w = 0; w < width; ++w) expected += double{down[7 * width + w]} * activated[w];
+      EXPECT_NEAR(residual[row * hidden + 7], expected, 2e-5);
     }
   }
 }
