@@ -41,8 +41,10 @@ std::string Fingerprint(const EngineConfig& config, std::string_view isa) {
   XXH3_64bits_update(state, settings.data(), settings.size());
   std::vector<std::filesystem::path> files;
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(config.model_path, error)) {
-    if (entry.path().extension() == ".safetensors" || entry.path().filename() == "expertd_weights.bin" ||
+  constexpr auto kOptions = std::filesystem::directory_options::skip_permission_denied;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(config.model_path, kOptions, error)) {
+    const std::string extension = entry.path().extension().string();
+    if (extension == ".safetensors" || extension == ".bin" || extension == ".pt" ||
         entry.path().filename() == "config.json") {
       files.push_back(entry.path());
     }

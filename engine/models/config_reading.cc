@@ -198,7 +198,8 @@ absl::Status RefuseUnsupported(const Json& json) {
   return RefuseSlidingWindow(json);
 }
 
-// "dtype" (newer files) or "torch_dtype"; a name that is none of ours is no error, as tensors decide for themselves.
+}  // namespace
+
 absl::StatusOr<std::optional<DType>> ReadCheckpointDType(const Json& json) {
   ASSIGN_OR_RETURN(const std::string legacy, JsonStringOr(json, "torch_dtype", ""));
   ASSIGN_OR_RETURN(const std::string name, JsonStringOr(json, "dtype", legacy));
@@ -207,8 +208,6 @@ absl::StatusOr<std::optional<DType>> ReadCheckpointDType(const Json& json) {
   if (name == "bfloat16") return DType::kBF16;
   return std::nullopt;
 }
-
-}  // namespace
 
 absl::StatusOr<int> ReadSize(const Json& json, std::string_view key, int maximum) {
   ASSIGN_OR_RETURN(const int64_t value, JsonInt(json, key, 1, maximum));
@@ -259,7 +258,7 @@ absl::StatusOr<ModelConfig> ReadDecoderConfig(const Json& json, const DecoderDef
   ASSIGN_OR_RETURN(const int num_layers, ReadSize(json, "num_hidden_layers", kMaxLayers));
   ASSIGN_OR_RETURN(config.max_position_embeddings, JsonInt(json, "max_position_embeddings", 1, kMaxPositions));
   RETURN_IF_ERROR(ReadAttention(json, defaults, config));
-  ASSIGN_OR_RETURN(config.rms_norm_eps, JsonNumberOr(json, "rms_norm_eps", 1e-6, kMinEps, kMaxEps));
+  ASSIGN_OR_RETURN(config.norm.eps, JsonNumberOr(json, "rms_norm_eps", 1e-6, kMinEps, kMaxEps));
   ASSIGN_OR_RETURN(config.ties_embeddings, JsonBoolOr(json, "tie_word_embeddings", defaults.ties_embeddings));
   ASSIGN_OR_RETURN(config.eos_token_ids, ReadEosTokenIds(json));
   ASSIGN_OR_RETURN(config.checkpoint_dtype, ReadCheckpointDType(json));

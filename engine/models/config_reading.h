@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <set>
 #include <string_view>
 
@@ -35,6 +36,9 @@ absl::StatusOr<MoeSpec> ReadMoeSpec(const Json& json, std::string_view count_key
 
 // The layers that "mlp_only_layers" makes dense.
 absl::StatusOr<std::set<int64_t>> ReadMlpOnlyLayers(const Json& json, int num_layers);
+
+// "dtype" (newer files) or "torch_dtype"; a name that is none of ours is no error, as tensors decide for themselves.
+absl::StatusOr<std::optional<DType>> ReadCheckpointDType(const Json& json);
 
 // A count or a width in 1..maximum; required. Errors: InvalidArgument naming the key and the value.
 absl::StatusOr<int> ReadSize(const Json& json, std::string_view key, int maximum);

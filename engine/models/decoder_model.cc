@@ -27,8 +27,9 @@ class DecoderModel : public Model {
   struct Parts {
     std::unique_ptr<Linear> head;  // behind a pointer: a tied embedding refers to it
     Embedding embedding;
+    PositionEmbedding positions;  // empty unless the config has a position table
     std::vector<DecoderLayer> layers;
-    RmsNorm final_norm;
+    std::unique_ptr<Norm> final_norm;
   };
 
   DecoderModel(ModelConfig config, Parts parts)
@@ -38,7 +39,8 @@ class DecoderModel : public Model {
 
   ModelMemory memory() const override {
     ModelMemory memory;
-    memory.weight_bytes = parts_.head->size_bytes() + parts_.embedding.size_bytes() + parts_.final_norm.size_bytes();
+    memory.weight_bytes = parts_.head->size_bytes() + parts_.embedding.size_bytes() + parts_.positions.size_bytes() +
+                          parts_.final_norm->size_bytes();
     for (const DecoderLayer& layer : parts_.layers) memory.weight_bytes += layer.size_bytes();
     memory.table_bytes = rope_.full_size_bytes();
     return memory;
@@ -53,22 +55,31 @@ class DecoderModel : public Model {
     float* const residual = context.scratch.Take<float>(num_tokens * hidden);
     float* const last = context.scratch.Take<float>(num_logits * hidden);
     parts_.embedding.Forward(batch.tokens, residual, context);
+    if (config_.has_position_table) parts_.positions.AddTo(batch.positions, residual, context);
     const AttentionStep step = PlanAttention(batch, ShapeOf(config_.attention), kv, rope_, context);
     const int last_layer = config_.num_layers() - 1;
     for (int i = 0; i < last_layer; ++i) {
       parts_.layers[i].AddAttention(step, i, kv, residual, context);
       parts_.layers[i].AddFeedForward(num_tokens, residual, context);
     }
+    if (config_.ends_with_query_layer) parts_.final_norm->ApplyInPlace(num_tokens, residual, context);
     // After the last layer's keys and values are stored, only the rows that logits are asked for matter.
     parts_.layers[last_layer].AddAttention(step, last_layer, kv, residual, context);
     GatherRows(residual, batch.logits_rows, hidden, last);
     parts_.layers[last_layer].AddFeedForward(num_logits, last, context);
-    const InputNeeds needs = {.form = parts_.head->input_form(context.kernels)};
-    const LayerInput normed = parts_.final_norm.Forward(last, num_logits, needs, context);
-    parts_.head->Forward(normed.rows, num_logits, logits, config_.vocab_size, context);
+    const InputRows output = HeadInput(last, num_logits, context);
+    parts_.head->Forward(output, num_logits, logits, config_.vocab_size, context);
   }
 
  private:
+  InputRows HeadInput(const float* rows, int num_rows, ForwardContext& context) const {
+    const InputForm form = parts_.head->input_form(context.kernels);
+    if (!config_.ends_with_query_layer) {
+      return parts_.final_norm->Forward(rows, num_rows, {.form = form}, context).rows;
+    }
+    return ToInputRows(rows, config_.hidden_size, num_rows, config_.hidden_size, form, context);
+  }
+
   void CheckBatch(const ForwardBatch& batch, const KvCache& kv) const {
     const KvCacheSpec& spec = kv.spec();
     EXPERTD_CHECK(spec == KvSpecFor(config_, spec.block_size, spec.num_blocks, spec.format),
@@ -90,48 +101,66 @@ class DecoderModel : public Model {
   const RopeTable rope_;
 };
 
-absl::StatusOr<std::unique_ptr<Attention>> LoadAttention(const ModelConfig& config, const LayerNames& names,
+absl::StatusOr<std::unique_ptr<Norm>> LoadNorm(const ModelConfig& config, const std::string& name,
+                                               WeightReader& reader) {
+  ASSIGN_OR_RETURN(std::vector<float> weight, reader.Vector(name + ".weight", config.hidden_size));
+  if (config.norm.kind == NormKind::kRms) return std::make_unique<RmsNorm>(std::move(weight), config.norm.eps);
+  ASSIGN_OR_RETURN(std::vector<float> bias, reader.Vector(name + ".bias", config.hidden_size));
+  return std::make_unique<LayerNorm>(std::move(weight), std::move(bias), config.norm.eps);
+}
+
+absl::StatusOr<std::unique_ptr<Attention>> LoadAttention(const ModelConfig& config, int index, const LayerNames& names,
                                                          WeightReader& reader) {
-  if (const auto* gqa = std::get_if<GqaSpec>(&config.attention)) {
-    return LoadGqaAttention(*gqa, config.hidden_size, config.rms_norm_eps, names.attention, reader);
+  const int hidden = config.hidden_size;
+  if (const auto* mla = std::get_if<MlaSpec>(&config.attention)) {
+    return LoadMlaAttention(*mla, hidden, config.norm.eps, names.latent_attention, reader);
   }
-  const MlaSpec& mla = std::get<MlaSpec>(config.attention);
-  return LoadMlaAttention(mla, config.hidden_size, config.rms_norm_eps, names.latent_attention, reader);
+  const GqaSpec& gqa = std::get<GqaSpec>(config.attention);
+  if (config.ends_with_query_layer && index == config.num_layers() - 1) {
+    const int num_positions = static_cast<int>(config.max_position_embeddings);
+    return LoadQueryAttention(gqa, hidden, num_positions, names.attention, reader);
+  }
+  return LoadGqaAttention(gqa, hidden, config.norm.eps, names.attention, reader);
+}
+
+absl::StatusOr<std::unique_ptr<FeedForward>> LoadFeedForward(const LayerSpec& spec, int hidden,
+                                                             const LayerNames& names, WeightReader& reader) {
+  if (const auto* dense = std::get_if<DenseSpec>(&spec.ffn)) return LoadMlp(*dense, hidden, names.mlp, reader);
+  if (const auto* plain = std::get_if<PlainSpec>(&spec.ffn)) return LoadPlainMlp(*plain, hidden, names.plain, reader);
+  return LoadMoe(std::get<MoeSpec>(spec.ffn), hidden, names.moe, reader);
 }
 
 absl::StatusOr<DecoderLayer> LoadLayer(const ModelConfig& config, int index, const LayerNames& names,
                                        WeightReader& reader) {
-  const int hidden = config.hidden_size;
   DecoderLayer layer;
-  ASSIGN_OR_RETURN(std::vector<float> attention_norm, reader.Vector(names.attention_norm, hidden));
-  layer.attention_norm = RmsNorm(std::move(attention_norm), config.rms_norm_eps);
-  ASSIGN_OR_RETURN(layer.attention, LoadAttention(config, names, reader));
-  ASSIGN_OR_RETURN(std::vector<float> feed_forward_norm, reader.Vector(names.feed_forward_norm, hidden));
-  layer.feed_forward_norm = RmsNorm(std::move(feed_forward_norm), config.rms_norm_eps);
-  const LayerSpec& spec = config.layers[index];
-  if (const auto* dense = std::get_if<DenseSpec>(&spec.ffn)) {
-    ASSIGN_OR_RETURN(layer.feed_forward, LoadMlp(*dense, hidden, names.mlp, reader));
-  } else {
-    ASSIGN_OR_RETURN(layer.feed_forward, LoadMoe(std::get<MoeSpec>(spec.ffn), hidden, names.moe, reader));
-  }
+  ASSIGN_OR_RETURN(layer.attention_norm, LoadNorm(config, names.attention_norm, reader));
+  ASSIGN_OR_RETURN(layer.attention, LoadAttention(config, index, names, reader));
+  ASSIGN_OR_RETURN(layer.feed_forward_norm, LoadNorm(config, names.feed_forward_norm, reader));
+  ASSIGN_OR_RETURN(layer.feed_forward, LoadFeedForward(config.layers[index], config.hidden_size, names, reader));
   return layer;
 }
 
-// Head, embedding and final norm.
+// Head, embedding, positions and final norm.
 absl::Status LoadEnds(const ModelConfig& config, const DecoderNames& names, WeightReader& reader,
                       DecoderModel::Parts& parts) {
   const int hidden = config.hidden_size;
-  ASSIGN_OR_RETURN(std::vector<float> norm, reader.Vector(names.final_norm, hidden));
-  parts.final_norm = RmsNorm(std::move(norm), config.rms_norm_eps);
+  ASSIGN_OR_RETURN(parts.final_norm, LoadNorm(config, names.final_norm, reader));
+  if (config.has_position_table) {
+    const int num_positions = static_cast<int>(config.max_position_embeddings);
+    ASSIGN_OR_RETURN(SharedBytes table, reader.Table(names.positions, num_positions, hidden, DType::kF32));
+    parts.positions = PositionEmbedding(std::move(table), hidden);
+  }
   if (!config.ties_embeddings) {
     const DType dtype = EmbeddingDType(reader.format());
     ASSIGN_OR_RETURN(SharedBytes table, reader.Table(names.embedding, config.vocab_size, hidden, dtype));
     parts.embedding = Embedding(std::move(table), hidden, dtype);
   }
   const std::string& tensor = config.ties_embeddings ? names.embedding : names.head;
+  TensorRows rows = TensorRows::All(tensor, config.vocab_size, hidden);
+  rows.may_be_padded = names.pads_embedding;
   ASSIGN_OR_RETURN(WeightMatrix head, reader.Matrix({.name = names.head,
                                                      .cols = hidden,
-                                                     .parts = {TensorRows::All(tensor, config.vocab_size, hidden)},
+                                                     .parts = {std::move(rows)},
                                                      .format = FormatOf(MatrixRole::kHead, reader.format())}));
   parts.head = std::make_unique<Linear>(std::move(head));
   if (config.ties_embeddings) parts.embedding = Embedding::TiedTo(*parts.head);
@@ -158,7 +187,7 @@ LayerNames LlamaLayerNames(int layer) {
   const std::string prefix = StrCat("model.layers.", layer, ".");
   const std::string attention = prefix + "self_attn.";
   LayerNames names;
-  names.attention_norm = prefix + "input_layernorm.weight";
+  names.attention_norm = prefix + "input_layernorm";
   names.attention = {attention + "q_proj", attention + "k_proj", attention + "v_proj",
                      attention + "o_proj", attention + "q_norm", attention + "k_norm"};
   names.latent_attention = {.q = attention + "q_proj",
@@ -169,7 +198,7 @@ LayerNames LlamaLayerNames(int layer) {
                             .kv_norm = attention + "kv_a_layernorm",
                             .kv_up = attention + "kv_b_proj",
                             .output = attention + "o_proj"};
-  names.feed_forward_norm = prefix + "post_attention_layernorm.weight";
+  names.feed_forward_norm = prefix + "post_attention_layernorm";
   names.mlp = GatedMlpNames(prefix + "mlp");
   names.moe = {.router = prefix + "mlp.gate.weight", .experts = prefix + "mlp.experts"};
   return names;

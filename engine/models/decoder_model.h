@@ -10,6 +10,7 @@
 #include "engine/layers/attention.h"
 #include "engine/layers/mlp.h"
 #include "engine/layers/moe.h"
+#include "engine/layers/plain_mlp.h"
 #include "engine/models/model.h"
 #include "engine/models/model_config.h"
 
@@ -17,20 +18,23 @@ namespace expertd {
 
 // Names of the tensors of one layer.
 struct LayerNames {
-  std::string attention_norm;
+  std::string attention_norm;  // norms without ".weight" or ".bias"
   GqaNames attention;         // used when attention is grouped-query attention
   MlaNames latent_attention;  // used when it is latent
   std::string feed_forward_norm;
-  MlpNames mlp;  // used when the layer is dense
-  MoeNames moe;  // used when it is sparse
+  MlpNames mlp;         // used when the layer is dense
+  PlainMlpNames plain;  // used when it is dense without a gate
+  MoeNames moe;         // used when it is sparse
 };
 
 // Names of the tensors of a checkpoint. The defaults are those of the Llama layout, which most families follow.
 struct DecoderNames {
   std::string embedding = "model.embed_tokens.weight";
-  std::string final_norm = "model.norm.weight";
+  std::string positions;  // used when there is a position table
+  std::string final_norm = "model.norm";
   std::string head = "lm_head.weight";  // unused when the embedding is the head
   std::function<LayerNames(int layer)> layer;
+  bool pads_embedding = false;  // it may have more rows in the files, to be left out
 };
 
 // Names of layer `layer` in the Llama layout ("model.layers.<layer>.self_attn.q_proj", ...).

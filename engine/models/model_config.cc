@@ -4,6 +4,7 @@
 
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
+#include "engine/checkpoint/megatron_checkpoint.h"
 #include "engine/models/registry.h"
 
 namespace expertd {
@@ -31,7 +32,13 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const Json& json) {
 
 absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& dir) {
   const std::string path = dir + "/config.json";
-  ASSIGN_OR_RETURN(const Json json, ReadJsonFile(path, kMaxConfigBytes));
+  Json json;
+  if (IsMegatronFolder(dir)) {
+    ASSIGN_OR_RETURN(MegatronConfig made, ReadMegatronConfig(dir));
+    json = std::move(made.json);
+  } else {
+    ASSIGN_OR_RETURN(json, ReadJsonFile(path, kMaxConfigBytes));
+  }
   absl::StatusOr<ModelConfig> config = ParseModelConfig(json);
   if (config.ok()) return config;
   return absl::Status(config.status().code(), StrCat(path, ": ", ToStdView(config.status().message())));

@@ -16,7 +16,7 @@
 namespace expertd {
 
 struct LayerSpec {
-  std::variant<DenseSpec, MoeSpec> ffn;
+  std::variant<DenseSpec, PlainSpec, MoeSpec> ffn;
 };
 
 struct ModelConfig {
@@ -25,8 +25,10 @@ struct ModelConfig {
   int vocab_size = 0;  // rows of the embedding; may exceed the tokenizer's
   AttentionSpec attention;  // the same in all layers
   RopeSpec rope;
-  double rms_norm_eps = 1e-6;
-  bool ties_embeddings = false;  // the output head is the embedding
+  NormSpec norm;
+  bool ties_embeddings = false;     // the output head is the embedding
+  bool has_position_table = false;  // learned positions are added to the embedding
+  bool ends_with_query_layer = false;  // the last layer has learned queries; the final norm comes before it, not after
   int64_t max_position_embeddings = 0;
   std::vector<int32_t> eos_token_ids;     // may be empty
   std::optional<DType> checkpoint_dtype;  // what config.json says; tensors decide for themselves
@@ -43,7 +45,8 @@ struct ModelConfig {
 // architecture (with the known ones) or the feature (sliding window, rope type, activation, quantization_config).
 absl::StatusOr<ModelConfig> ParseModelConfig(const Json& json);
 
-// ParseModelConfig of `dir`/config.json; messages lead with the path.
+// ParseModelConfig of `dir`/config.json, or of what a checkpoint of Megatron tells (checkpoint/megatron_checkpoint.h);
+// messages lead with the path.
 absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& dir);
 
 }  // namespace expertd

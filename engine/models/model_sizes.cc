@@ -18,6 +18,17 @@ struct Collector {
     matrices.push_back({.rows = rows, .cols = cols, .role = role});
   }
 
+  // Keys and values of the stream, queries of a table [num_positions, query width].
+  void AddQueryLayer(const GqaSpec& spec, int64_t num_positions) const {
+    const int64_t query_width = int64_t{spec.num_heads} * spec.head_dim;
+    const int64_t kv_width = int64_t{spec.num_kv_heads} * spec.head_dim;
+    Add(2 * kv_width, hidden);
+    Add(hidden, query_width);
+    vectors += num_positions * query_width;
+    if (spec.has_qkv_bias) vectors += 2 * kv_width;
+    if (spec.has_output_bias) vectors += hidden;
+  }
+
   void operator()(const GqaSpec& spec) const {
     const int64_t query_width = int64_t{spec.num_heads} * spec.head_dim;
     const int64_t kv_width = int64_t{spec.num_kv_heads} * spec.head_dim;
@@ -57,6 +68,12 @@ struct Collector {
 
   void operator()(const DenseSpec& spec) const { AddGated(spec.intermediate_size, 1, 1); }
 
+  void operator()(const PlainSpec& spec) const {
+    Add(spec.intermediate_size, hidden);
+    Add(hidden, spec.intermediate_size);
+    vectors += spec.intermediate_size + hidden;
+  }
+
   void operator()(const MoeSpec& spec) const {
     Add(spec.num_experts, hidden, MatrixRole::kRouter);
     AddGated(spec.expert_intermediate_size, spec.num_experts, spec.experts_per_token);
@@ -75,12 +92,18 @@ struct Inventory {
 Inventory InventoryOf(const ModelConfig& config) {
   Inventory inventory;
   const Collector collector = {inventory.matrices, inventory.vectors, config.hidden_size};
-  for (const LayerSpec& layer : config.layers) {
-    inventory.vectors += 2 * int64_t{config.hidden_size};  // the norms before attention and feed-forward
-    std::visit(collector, config.attention);
-    std::visit(collector, layer.ffn);
+  const int64_t norm = int64_t{config.hidden_size} * (config.norm.kind == NormKind::kLayer ? 2 : 1);
+  for (int i = 0; i < config.num_layers(); ++i) {
+    inventory.vectors += 2 * norm;  // before attention and feed-forward
+    if (config.ends_with_query_layer && i == config.num_layers() - 1) {
+      collector.AddQueryLayer(std::get<GqaSpec>(config.attention), config.max_position_embeddings);
+    } else {
+      std::visit(collector, config.attention);
+    }
+    std::visit(collector, config.layers[i].ffn);
   }
-  inventory.vectors += config.hidden_size;  // the final norm
+  inventory.vectors += norm;  // the final one
+  if (config.has_position_table) inventory.vectors += config.max_position_embeddings * config.hidden_size;
   collector.Add(config.vocab_size, config.hidden_size, MatrixRole::kHead);
   return inventory;
 }
@@ -88,6 +111,16 @@ Inventory InventoryOf(const ModelConfig& config) {
 // Parameters of the embedding when it is not the head.
 int64_t TableParameters(const ModelConfig& config) {
   return config.ties_embeddings ? 0 : int64_t{config.vocab_size} * config.hidden_size;
+}
+
+// Parameters that are multiplied out when they are loaded: of the query layer, whose query table takes the place of the
+// one that they are multiplied with.
+int64_t FoldedParameters(const ModelConfig& config) {
+  if (!config.ends_with_query_layer) return 0;
+  const GqaSpec& spec = std::get<GqaSpec>(config.attention);
+  const int64_t query_width = int64_t{spec.num_heads} * spec.head_dim;
+  const int64_t table_growth = config.max_position_embeddings * (config.hidden_size - query_width);
+  return query_width * (config.hidden_size + (spec.has_qkv_bias ? 1 : 0)) + table_growth;
 }
 
 }  // namespace
@@ -114,7 +147,7 @@ std::vector<MatrixUse> MatricesOf(const ModelConfig& config) { return InventoryO
 
 ParameterCount CountParameters(const ModelConfig& config) {
   const Inventory inventory = InventoryOf(config);
-  ParameterCount count = {inventory.vectors + TableParameters(config), inventory.vectors};
+  ParameterCount count = {inventory.vectors + TableParameters(config) + FoldedParameters(config), inventory.vectors};
   for (const MatrixUse& use : inventory.matrices) {
     count.total += use.count * use.rows * use.cols;
     count.active += use.active * use.rows * use.cols;

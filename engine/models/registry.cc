@@ -5,8 +5,10 @@
 #include <optional>
 #include <utility>
 
+#include "engine/base/log.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
+#include "engine/checkpoint/megatron_checkpoint.h"
 #include "engine/checkpoint/packed_folder.h"
 #include "engine/checkpoint/weight_reader.h"
 
@@ -17,6 +19,7 @@ namespace {
 const std::array kFamilies = {
     &kQwen2Family,         &kQwen3Family,      &kQwen3MoeFamily,   &kPanguProMoeFamily,
     &kPanguEmbeddedFamily, &kDeepseekV2Family, &kDeepseekV3Family, &kLlamaFamily,
+    &kPanguAlphaFamily,
 };
 
 }  // namespace
@@ -59,7 +62,7 @@ absl::StatusOr<OpenedWeights> OpenWeights(const std::string& dir, const LoadOpti
     ASSIGN_OR_RETURN(opened.reader, OpenPackedFolder(dir));
     return opened;
   }
-  ASSIGN_OR_RETURN(opened.source, OpenSafetensors(dir));
+  ASSIGN_OR_RETURN(opened.source, OpenCheckpoint(dir));
   opened.reader = MakeSourceReader(*opened.source, options.weight_format);
   return opened;
 }
@@ -104,6 +107,11 @@ absl::Status PackModel(const std::string& dir, const std::string& packed_dir, co
   const std::unique_ptr<WeightReader> tee = writer->Tee(*weights.reader);
   // The model itself is not wanted: building it asks for every weight once.
   RETURN_IF_ERROR(BuildModel(dir, std::move(config), *tee, options, pool).status());
+  if (IsMegatronFolder(dir)) {
+    ASSIGN_OR_RETURN(const MegatronConfig made, ReadMegatronConfig(dir));
+    RETURN_IF_ERROR(writer->AddFile("config.json", DumpJson(made.json, 2)));
+    LogInfo("config_made", {{"folder", packed_dir}, {"heads_of", made.heads_of}});
+  }
   return writer->Finish(dir);
 }
 

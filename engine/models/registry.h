@@ -35,6 +35,7 @@ extern const ModelFamily kQwen3MoeFamily;       // qwen_moe.cc
 extern const ModelFamily kPanguProMoeFamily;    // pangu_pro_moe.cc
 extern const ModelFamily kPanguEmbeddedFamily;  // llama.cc
 extern const ModelFamily kLlamaFamily;          // llama.cc
+extern const ModelFamily kPanguAlphaFamily;     // pangu_alpha.cc
 extern const ModelFamily kDeepseekV2Family;     // deepseek.cc
 extern const ModelFamily kDeepseekV3Family;     // deepseek.cc
 

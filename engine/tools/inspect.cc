@@ -40,17 +40,19 @@ Json AttentionJson(const AttentionSpec& attention) {
 Json FeedForwardJson(const ModelConfig& model) {
   int num_moe = 0;
   const MoeSpec* moe = nullptr;
-  const DenseSpec* dense = nullptr;
+  int dense_width = 0;
   for (const LayerSpec& layer : model.layers) {
     if (const auto* spec = std::get_if<MoeSpec>(&layer.ffn)) {
       ++num_moe;
       moe = spec;
+    } else if (const auto* plain = std::get_if<PlainSpec>(&layer.ffn)) {
+      dense_width = plain->intermediate_size;
     } else {
-      dense = &std::get<DenseSpec>(layer.ffn);
+      dense_width = std::get<DenseSpec>(layer.ffn).intermediate_size;
     }
   }
   Json json = {{"dense_layers", model.num_layers() - num_moe}, {"moe_layers", num_moe}};
-  if (dense != nullptr) json["intermediate_size"] = dense->intermediate_size;
+  if (dense_width > 0) json["intermediate_size"] = dense_width;
   if (moe != nullptr) {
     json["experts"] = moe->num_experts;
     json["experts_per_token"] = moe->experts_per_token;

@@ -53,7 +53,58 @@ std::string ErrorOf(const Json& json, absl::StatusCode code) {
 std::string Invalid(const Json& json) { return ErrorOf(json, absl::StatusCode::kInvalidArgument); }
 std::string Unsupported(const Json& json) { return ErrorOf(json, absl::StatusCode::kUnimplemented); }
 
+// PanGu-alpha 2.6B as the Hugging Face port has it.
+Json PanguAlphaJson() {
+  return *ParseJson(R"({"activation_function": "gelu", "architectures": ["GPTPanguForCausalLM"], "attn_pdrop": 0.1,
+      "hidden_size": 2560, "intermediate_size": null, "layer_norm_epsilon": 1e-05, "max_position_embeddings": 1024,
+      "model_type": "gpt_pangu", "num_heads": 32, "num_layers": 32, "scale_attn_weights": true,
+      "torch_dtype": "float32", "vocab_size": 40000})");
+}
+
 const GqaSpec& Gqa(const ModelConfig& config) { return std::get<GqaSpec>(config.attention); }
+
+TEST(ModelConfigTest, ReadsPanguAlpha) {
+  const auto config = ParseModelConfig(PanguAlphaJson());
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->num_layers(), 32);  // 31 blocks and the query layer
+  EXPECT_EQ(Gqa(*config).head_dim, 80);
+  EXPECT_EQ(Gqa(*config).num_kv_heads, 32);
+  EXPECT_FALSE(Gqa(*config).has_rope);
+  EXPECT_EQ(config->norm.kind, NormKind::kLayer);
+  EXPECT_EQ(std::get<PlainSpec>(config->layers[31].ffn).intermediate_size, 10240);
+  EXPECT_EQ(std::get<PlainSpec>(config->layers[31].ffn).gelu, Gelu::kErf);
+  EXPECT_TRUE(config->ends_with_query_layer);
+  EXPECT_TRUE(config->ties_embeddings);
+  EXPECT_THAT(config->eos_token_ids, ElementsAre(9));
+  EXPECT_EQ(config->max_positions(), 1024);
+  const int64_t h = 2560;
+  EXPECT_EQ(CountParameters(*config).total, 32 * (12 * h * h + 13 * h) + (40000 + 1024 + 1024) * h + 2 * h);
+}
+
+TEST(ModelConfigTest, ReadsTheVariantsOfPanguAlpha) {
+  for (const char* name : {"gelu_new", "gelu_tanh", "gelu_pytorch_tanh", "gelu_fast"}) {
+    const auto config = ParseModelConfig(With(PanguAlphaJson(), "activation_function", name));
+    ASSERT_TRUE(config.ok()) << config.status();
+    EXPECT_EQ(std::get<PlainSpec>(config->layers[0].ffn).gelu, Gelu::kTanh);
+  }
+  Json padded = With(With(PanguAlphaJson(), "vocab_size", 40064), "model_type", "pangu");
+  EXPECT_EQ(ParseModelConfig(padded)->vocab_size, 40000);
+  EXPECT_THAT(ParseModelConfig(With(padded, "eos_token_id", 7))->eos_token_ids, ElementsAre(7));
+  EXPECT_EQ(std::get<PlainSpec>(ParseModelConfig(With(padded, "intermediate_size", 96))->layers[0].ffn)
+                .intermediate_size,
+            96);
+}
+
+TEST(ModelConfigTest, RefusesWhatPanguAlphaDoesNotHave) {
+  EXPECT_THAT(Unsupported(With(PanguAlphaJson(), "activation_function", "relu")),
+              HasSubstr("activation_function is relu; supported are gelu, gelu_new"));
+  EXPECT_THAT(Unsupported(With(PanguAlphaJson(), "scale_attn_weights", false)),
+              HasSubstr("scale_attn_weights is false"));
+  EXPECT_THAT(Invalid(With(PanguAlphaJson(), "num_heads", 33)),
+              HasSubstr("hidden_size is 2560; must be a multiple of num_heads 33"));
+  EXPECT_THAT(Invalid(Without(PanguAlphaJson(), "num_layers")), HasSubstr("num_layers"));
+}
 
 TEST(ModelConfigTest, ReadsADenseModel) {
   const auto config = ParseModelConfig(Qwen2Json());
