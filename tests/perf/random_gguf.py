@@ -34,6 +34,24 @@ def blocks(rng, kind, count, spread):
     return np.concatenate([scales.view(np.uint8), codes], axis=1)
 
 
+def stand_in(config):
+    """A Qwen2 of the same layers, widths and heads for PanGu-alpha, which llama.cpp has not."""
+    hidden, heads = config["hidden_size"], config["num_heads"]
+    return {
+        "model_type": "qwen2",
+        "vocab_size": config["vocab_size"],
+        "hidden_size": hidden,
+        "num_hidden_layers": config["num_layers"],
+        "intermediate_size": 8 * hidden // 3 // BLOCK * BLOCK,  # three matrices that together are as large as the two
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads,
+        "head_dim": hidden // heads,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1e6,
+        "tie_word_embeddings": True,
+    }
+
+
 def add_settings(file, config, kind):
     file.add_name("random")
     file.add_tokenizer_model("no_vocab")
@@ -115,11 +133,13 @@ def add_tensor_info(file, name, shape, content, kind):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("shape", type=pathlib.Path, help="folder with a config.json: Qwen2 or Qwen3-MoE")
+    parser.add_argument("shape", type=pathlib.Path, help="folder with a config.json: Qwen2, Qwen3-MoE or PanGu-alpha")
     parser.add_argument("output")
     parser.add_argument("--type", choices=[Q8_0.name, Q4_0.name], required=True)
     args = parser.parse_args()
     config, kind = json.loads((args.shape / "config.json").read_text()), gguf.GGMLQuantizationType[args.type]
+    if config["model_type"] == "gpt_pangu":
+        config = stand_in(config)
     tensors, rng = list(model_tensors(config)), np.random.default_rng(1)
     file = gguf.GGUFWriter(args.output, {"qwen2": "qwen2", "qwen3_moe": "qwen3moe"}[config["model_type"]])
     add_settings(file, config, kind)
