@@ -168,8 +168,7 @@ class MegatronSource : public WeightSource {
   absl::StatusOr<WeightTensor> Describe(std::string_view name) const {
     const auto found = tensors_.find(name);
     if (found == tensors_.end()) return absl::NotFoundError(StrCat("tensor ", ShowName(name), " is missing"));
-    ASSIGN_OR_RETURN(WeightTensor piece, Piece(ranks_[0], found->second));
-    return Whole(std::move(piece), found->second.sharing);
+    return Whole(ranks_[0].tensors.find(found->second.megatron)->second.tensor, found->second.sharing);
   }
 
   int num_layers() const { return CountBlocks(ranks_[0]) + 1; }
@@ -224,8 +223,9 @@ class MegatronSource : public WeightSource {
     const auto found = rank.tensors.find(shared.megatron);
     const std::string where = StrCat(rank.archive->path(), ": tensor ", ShowName(shared.megatron));
     if (found == rank.tensors.end()) return absl::NotFoundError(where + " is missing");
-    if (!found->second.refusal.empty()) return absl::UnimplementedError(StrCat(where, " ", found->second.refusal));
-    return found->second.tensor;
+    absl::StatusOr<WeightTensor> tensor = found->second.Read();
+    if (tensor.ok()) return tensor;
+    return absl::Status(tensor.status().code(), StrCat(where, " ", ToStdView(tensor.status().message())));
   }
 
   // The pieces of all ranks, which are alike.

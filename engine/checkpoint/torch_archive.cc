@@ -1,6 +1,7 @@
 #include "engine/checkpoint/torch_archive.h"
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <optional>
 #include <utility>
@@ -175,32 +176,49 @@ class TensorCollector {
     if (offset.kind != Kind::kInt || offset.integer < 0 || !shape || !strides || shape->size() != strides->size()) {
       return Malformed(name, "has a malformed offset, size or stride");
     }
-    TorchTensor found;
-    int64_t num_elements = 1;
-    bool is_contiguous = true;
-    for (size_t i = shape->size(); i-- > 0;) {
-      is_contiguous = is_contiguous && ((*shape)[i] == 1 || (*strides)[i] == num_elements);
-      if (__builtin_mul_overflow(num_elements, (*shape)[i], &num_elements)) return Malformed(name, "is too large");
-    }
-    if (!is_contiguous && num_elements > 0) {
-      found.refusal = StrCat("has strides ", ShowShape(*strides), " for shape ", ShowShape(*shape),
-                             "; only contiguous tensors are supported");
-      return found;
-    }
-    if (offset.integer > storage.num_elements || num_elements > storage.num_elements - offset.integer) {
-      return Malformed(name, StrCat("lies at elements ", offset.integer, "+", num_elements, " of a storage of ",
+    ASSIGN_OR_RETURN(const Extent extent, Measure(*shape, *strides, name));
+    if (offset.integer > storage.num_elements || extent.reach > storage.num_elements - offset.integer ||
+        extent.num_elements > storage.num_elements) {
+      return Malformed(name, StrCat("of shape ", ShowShape(*shape), " and strides ", ShowShape(*strides),
+                                    " does not lie at element ", offset.integer, " of a storage of ",
                                     storage.num_elements));
     }
+    TorchTensor found;
     if (!storage.type->supported) {
       found.refusal = StrCat("has the storage ", storage.type->name, "; supported are float32, float16 and bfloat16");
       return found;
     }
     const int64_t bytes = storage.type->element_bytes;
+    if (!extent.is_contiguous) {
+      for (const int64_t stride : *strides) found.strides.push_back(stride * bytes);
+    }
     found.tensor = {.shape = *std::move(shape),
                     .dtype = *storage.type->supported,
                     .data = storage.bytes.data() + offset.integer * bytes,
-                    .size_bytes = num_elements * bytes};
+                    .size_bytes = extent.num_elements * bytes};
     return found;
+  }
+
+  struct Extent {
+    int64_t num_elements = 1;
+    int64_t reach = 1;  // elements of the storage from the first to behind the last
+    bool is_contiguous = true;
+  };
+
+  static absl::StatusOr<Extent> Measure(std::span<const int64_t> shape, std::span<const int64_t> strides,
+                                        std::string_view name) {
+    Extent extent;
+    for (size_t i = shape.size(); i-- > 0;) {
+      extent.is_contiguous = extent.is_contiguous && (shape[i] == 1 || strides[i] == extent.num_elements);
+      int64_t last = 0;
+      if (__builtin_mul_overflow(extent.num_elements, shape[i], &extent.num_elements) ||
+          __builtin_mul_overflow(std::max<int64_t>(shape[i] - 1, 0), strides[i], &last) ||
+          __builtin_add_overflow(extent.reach, last, &extent.reach)) {
+        return Malformed(name, "is too large");
+      }
+    }
+    if (extent.num_elements == 0) return Extent{.num_elements = 0, .reach = 0};
+    return extent;
   }
 
   const Pickle& pickle_;
@@ -209,6 +227,21 @@ class TensorCollector {
   TorchTensors tensors_;
   int num_visited_ = 0;
 };
+
+// Copies a tensor of these strides, in bytes, row by row to `out`; returns where the copy ends.
+std::byte* CopyStrided(const std::byte* from, std::span<const int64_t> shape, std::span<const int64_t> strides,
+                       int64_t element_bytes, std::byte* out) {
+  const bool is_run = shape.empty() || (shape.size() == 1 && strides[0] == element_bytes);
+  if (is_run) {
+    const int64_t size_bytes = element_bytes * (shape.empty() ? 1 : shape[0]);
+    std::memcpy(out, from, static_cast<size_t>(size_bytes));
+    return out + size_bytes;
+  }
+  for (int64_t i = 0; i < shape[0]; ++i) {
+    out = CopyStrided(from + i * strides[0], shape.subspan(1), strides.subspan(1), element_bytes, out);
+  }
+  return out;
+}
 
 // The folder inside the archive, whose name is free: that of the one data.pkl.
 absl::StatusOr<std::string> FindPrefix(const ZipDirectory& members) {
@@ -241,9 +274,10 @@ class TorchSource : public WeightSource {
     if (found == tensors_.end()) {
       return absl::NotFoundError(StrCat("tensor ", ShowName(name), " is missing from the checkpoint"));
     }
-    const TorchTensor& tensor = found->second;
-    if (tensor.refusal.empty()) return tensor.tensor;
-    return absl::UnimplementedError(StrCat("tensor ", ShowName(name), " ", tensor.refusal));
+    absl::StatusOr<WeightTensor> tensor = found->second.Read();
+    if (tensor.ok()) return tensor;
+    return absl::Status(tensor.status().code(),
+                        StrCat("tensor ", ShowName(name), " ", ToStdView(tensor.status().message())));
   }
 
   std::vector<std::string> Names() const override {
@@ -303,6 +337,18 @@ absl::StatusOr<std::unique_ptr<WeightSource>> OpenIndexed(const std::string& dir
 }
 
 }  // namespace
+
+absl::StatusOr<WeightTensor> TorchTensor::Read() const {
+  if (!refusal.empty()) return absl::UnimplementedError(refusal);
+  if (strides.empty()) return tensor;
+  ASSIGN_OR_RETURN(AlignedBuffer buffer, AlignedBuffer::Allocate(tensor.size_bytes));
+  CopyStrided(tensor.data, tensor.shape, strides, DTypeBytes(tensor.dtype), buffer.data());
+  const SharedBytes bytes = SharedBytes::Of(std::move(buffer));
+  WeightTensor copy = tensor;
+  copy.data = bytes.data;
+  copy.owner = bytes.owner;
+  return copy;
+}
 
 absl::StatusOr<std::unique_ptr<TorchArchive>> TorchArchive::Open(const std::string& path) {
   ASSIGN_OR_RETURN(MappedFile file, MappedFile::Open(path));

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -18,8 +19,13 @@ namespace expertd {
 
 // A tensor of an archive, or why it cannot be read.
 struct TorchTensor {
-  WeightTensor tensor;
-  std::string refusal;  // "has element type ..."; empty: it can be read
+  WeightTensor tensor;           // as it would be if it were contiguous
+  std::vector<int64_t> strides;  // bytes from element to element in each dimension; empty: it is contiguous
+  std::string refusal;           // "has the storage ..."; empty: it can be read
+
+  // The tensor, put together in memory of its own if it is not contiguous. Errors: Unimplemented, the message without
+  // the tensor's name; ResourceExhausted.
+  absl::StatusOr<WeightTensor> Read() const;
 };
 
 using TorchTensors = std::map<std::string, TorchTensor, std::less<>>;
