@@ -7,6 +7,7 @@
 #include <sstream>
 #include <string>
 
+#include "engine/base/file.h"
 #include "engine/base/json.h"
 #include "engine/base/strings.h"
 #include "engine/models/model_sizes.h"
@@ -21,12 +22,15 @@ using testing::EndsWith;
 using testing::HasSubstr;
 using testing::Not;
 
+std::string MakeTempFolder() {
+  std::string pattern = (fs::temp_directory_path() / "expertd-model-XXXXXX").string();
+  return mkdtemp(pattern.data());
+}
+
 // A copy of a recorded checkpoint that a test may spoil.
 class LoadModelTest : public testing::Test {
  protected:
-  LoadModelTest() {
-    std::string pattern = (fs::temp_directory_path() / "expertd-model-XXXXXX").string();
-    dir_ = mkdtemp(pattern.data());
+  LoadModelTest() : dir_(MakeTempFolder()) {
     fs::copy(GoldenFolder("qwen3_moe"), dir_, fs::copy_options::recursive);
   }
   ~LoadModelTest() override { fs::remove_all(dir_); }
@@ -65,7 +69,7 @@ class LoadModelTest : public testing::Test {
     return std::string(ToStdView(status.message()));
   }
 
-  std::string dir_;
+  const std::string dir_;
 };
 
 TEST_F(LoadModelTest, LoadsTheFolderAsItIs) { EXPECT_TRUE(Load().ok()) << Load(); }
@@ -176,6 +180,72 @@ TEST_F(LoadModelTest, OfAPackedFolderGivesTheSameBits) {
     EXPECT_EQ(ModelHarness(**mapped, {}).Run(tokens, 100), ModelHarness(**converted, {}).Run(tokens, 100))
         << WeightFormatName(format);
   }
+}
+
+// PanGu-alpha, whose weights come in more than one kind of folder.
+class LoadPanguAlphaTest : public testing::TestWithParam<std::string> {
+ protected:
+  std::string dir() const { return GoldenFolder(GetParam()); }
+  std::string packed() const { return folder_ + "/packed"; }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  const std::string folder_ = MakeTempFolder();
+  ThreadPool pool_{2};
+};
+
+TEST_P(LoadPanguAlphaTest, HoldsTheBytesThatTheConfigForetells) {
+  for (const WeightFormat format : {WeightFormat::kF32, WeightFormat::kInt4}) {
+    const auto model = LoadModel(dir(), {.weight_format = format}, pool_);
+
+    ASSERT_TRUE(model.ok()) << model.status();
+    EXPECT_EQ((*model)->memory().weight_bytes, WeightBytes((*model)->config(), format)) << WeightFormatName(format);
+  }
+}
+
+TEST_P(LoadPanguAlphaTest, OfAPackedFolderGivesTheSameBits) {
+  ASSERT_TRUE(PackModel(dir(), packed(), {.weight_format = WeightFormat::kInt8}, pool_).ok());
+
+  const auto mapped = LoadModel(packed(), {}, pool_);
+
+  ASSERT_TRUE(mapped.ok()) << mapped.status();
+  EXPECT_FALSE(fs::exists(packed() + "/latest_checkpointed_iteration.txt"));
+  const std::vector<int32_t> tokens = {5, 17, 80, 3, 3, 41};
+  const auto converted = LoadForTest(dir(), WeightFormat::kInt8);
+  EXPECT_EQ(ModelHarness(**mapped, {}).Run(tokens, 100), ModelHarness(*converted, {}).Run(tokens, 100));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, LoadPanguAlphaTest,
+                         testing::Values("pangu_alpha_erf", "pangu_alpha_megatron", "pangu_alpha_megatron_tp2"));
+
+// The same weights under the names of the port, of which an older converter calls one differently.
+TEST(LoadPanguAlphaNamesTest, TakesTheOlderNameOfTheOutputProjection) {
+  const std::string from = GoldenFolder("pangu_alpha_tanh");
+  const std::string dir = MakeTempFolder(), packed = dir + "/packed";
+  fs::copy_file(from + "/config.json", dir + "/config.json");
+  std::string bytes = *ReadFile(from + "/model.safetensors", 1 << 20);
+  const size_t header_end = 8 + static_cast<size_t>(static_cast<uint8_t>(bytes[0])) +
+                            256 * static_cast<size_t>(static_cast<uint8_t>(bytes[1]));
+  std::string header = bytes.substr(8, header_end - 8);
+  for (size_t at = 0; (at = header.find("attn.c_proj", at)) != std::string::npos;) {
+    header.replace(at, 11, "attn.out_proj");
+  }
+  const size_t size = header.size();
+  bytes = std::string{static_cast<char>(size), static_cast<char>(size >> 8), 0, 0, 0, 0, 0, 0} + header +
+          bytes.substr(header_end);
+  std::ofstream(dir + "/model.safetensors", std::ios::binary) << bytes;
+  ThreadPool pool(1);
+  ASSERT_TRUE(PackModel(dir, packed, {.weight_format = WeightFormat::kBF16}, pool).ok());
+
+  const auto mapped = LoadModel(packed, {}, pool);
+  const auto model = LoadModel(dir, {.weight_format = WeightFormat::kBF16}, pool);
+
+  fs::remove_all(dir);
+  ASSERT_TRUE(model.ok()) << model.status();
+  ASSERT_TRUE(mapped.ok()) << mapped.status();
+  const std::vector<int32_t> tokens = {5, 17, 80};
+  const auto newer = LoadForTest(from, WeightFormat::kBF16);
+  EXPECT_EQ(ModelHarness(**model, {}).Run(tokens, 100), ModelHarness(*newer, {}).Run(tokens, 100));
+  EXPECT_EQ(ModelHarness(**mapped, {}).Run(tokens, 100), ModelHarness(*newer, {}).Run(tokens, 100));
 }
 
 TEST(ModelScratchTest, SteadyStepsAllocateNothing) {
