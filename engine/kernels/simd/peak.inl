@@ -13,7 +13,10 @@ template <typename Sum, typename Advance>
 EXPERTD_INLINE void RunSums(int64_t num_steps, Sum zero, Advance advance) {
   Sum sums[kPeakSums];
 #pragma GCC unroll 24
-  for (int i = 0; i < kPeakSums; ++i) sums[i] = zero;
+  for (int i = 0; i < kPeakSums; ++i) {
+    sums[i] = zero;
+    Keep(sums[i]);  // or equal sums could be computed once
+  }
   for (int64_t step = 0; step < num_steps; ++step) {
 #pragma GCC unroll 24
     for (int i = 0; i < kPeakSums; ++i) advance(sums[i]);
