@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <numeric>
 #include <random>
 #include <string>
 #include <tuple>
@@ -19,6 +20,7 @@
 #include <vector>
 
 #include "engine/kernels/kernels.h"
+#include "engine/platform/memory.h"
 #include "engine/platform/thread_pool.h"
 #include "engine/tensor/weight_matrix.h"
 
@@ -208,6 +210,92 @@ BENCHMARK_CAPTURE(BM_Attention, Avx512Bf16, Isa::kAvx512, KvFormat::kBF16)->Appl
 BENCHMARK_CAPTURE(BM_Attention, BestBf16, Isa::kAmx, KvFormat::kBF16)->Apply(AttentionShapes);
 BENCHMARK_CAPTURE(BM_Attention, Avx512Int8, Isa::kAvx512, KvFormat::kInt8)->Apply(AttentionShapes);
 BENCHMARK_CAPTURE(BM_Attention, Avx2Bf16, Isa::kAvx2, KvFormat::kBF16)->Apply(AttentionShapes);
+
+// Operations a second of products on registers alone, in the form of attention to a cache of `format`.
+double ProductPeak(const Kernels& kernels, KvFormat format) {
+  const InputForm form = format == KvFormat::kBF16 ? kernels.bf16_input : InputForm::kF32;
+  double best = 0.0;
+  for (int i = 0; i < 5; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    const auto operations = static_cast<double>(kernels.run_products(form, 1 << 18));
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+    best = std::max(best, operations / seconds.count());
+  }
+  return best;
+}
+
+// Bytes a second that one thread reads from memory at most.
+double ReadPeak() {
+  const std::vector<int64_t> numbers(kStreamedBytes / 8, 1);
+  double best = 0.0;
+  for (int i = 0; i < 3; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    benchmark::DoNotOptimize(std::accumulate(numbers.begin(), numbers.end(), int64_t{0}));
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+    best = std::max(best, static_cast<double>(kStreamedBytes) / seconds.count());
+  }
+  return best;
+}
+
+// Attention to a latent cache of 512 + 64 elements a token, in turn from layers larger than the caches. Args: rows,
+// context before them, heads. "of products" and "of reads" are shares of what one thread can multiply, and can read.
+void BM_LatentAttention(benchmark::State& state, Isa isa, KvFormat format) {
+  const Kernels& kernels = SelectKernels(DetectCpu(), isa);
+  if (isa != Isa::kAmx && kernels.isa != IsaName(isa)) return state.SkipWithError("this CPU lacks the instructions");
+  const int rows = static_cast<int>(state.range(0)), context = static_cast<int>(state.range(1));
+  AttentionArgs args;
+  args.num_rows = rows;
+  args.first_position = context;
+  args.num_heads = static_cast<int>(state.range(2));
+  args.scale = 0.1f;
+  args.kv = {.format = format, .num_kv_heads = 1, .head_dim = 576, .value_dim = 512, .block_size = 32};
+  const int num_blocks = (context + rows + 31) / 32;
+  const int64_t layer_bytes = num_blocks * KvTileBytes(format, args.kv.head_dim, 32);
+  const int64_t num_layers = NumMatrices(/*streamed=*/true, layer_bytes);
+  std::vector<AlignedBuffer> layers;
+  for (int64_t i = 0; i < num_layers; ++i) {
+    layers.push_back(*AlignedBuffer::Allocate(layer_bytes));
+    std::fill_n(layers.back().data(), layer_bytes, std::byte{0x3c});  // a small number in every format
+  }
+  std::vector<int32_t> block_table(num_blocks);
+  std::iota(block_table.begin(), block_table.end(), 0);
+  args.block_table = block_table.data();
+  args.query_stride = int64_t{args.num_heads} * args.kv.head_dim;
+  args.output_stride = int64_t{args.num_heads} * args.kv.value_dim;
+  const std::vector<float> queries = RandomFloats(rows * args.query_stride);
+  std::vector<float> output(rows * args.output_stride);
+  args.queries = queries.data();
+  args.output = output.data();
+  AlignedBuffer scratch = *AlignedBuffer::Allocate(4 * kernels.attention_scratch_floats(args));
+  size_t next = 0;
+  for (auto _ : state) {
+    args.kv.key_base = layers[next].data();
+    kernels.attention(args, 0, 1, reinterpret_cast<float*>(scratch.data()));
+    next = next + 1 < layers.size() ? next + 1 : 0;
+    benchmark::ClobberMemory();
+  }
+  state.SetLabel(std::string(kernels.isa));
+  const double operations = 2.0 * rows * (context + 0.5 * (rows + 1)) * args.num_heads * (576 + 512);
+  const auto rate = [](double count) {
+    return benchmark::Counter(count, benchmark::Counter::kIsIterationInvariantRate);
+  };
+  state.counters["GFLOP/s"] = rate(1e-9 * operations);
+  state.counters["GB/s"] = rate(1e-9 * static_cast<double>(layer_bytes));
+  state.counters["of products"] = rate(operations / ProductPeak(kernels, format));
+  state.counters["of reads"] = rate(static_cast<double>(layer_bytes) / ReadPeak());
+}
+
+void LatentShapes(benchmark::internal::Benchmark* benchmark) {
+  for (int heads : {16, 128}) {
+    benchmark->Args({1, 8192, heads});
+    benchmark->Args({128, 4096, heads});
+  }
+}
+
+BENCHMARK_CAPTURE(BM_LatentAttention, BestBf16, Isa::kAmx, KvFormat::kBF16)->Apply(LatentShapes);
+BENCHMARK_CAPTURE(BM_LatentAttention, BestInt8, Isa::kAmx, KvFormat::kInt8)->Apply(LatentShapes);
+BENCHMARK_CAPTURE(BM_LatentAttention, Avx512Bf16, Isa::kAvx512, KvFormat::kBF16)->Apply(LatentShapes);
+BENCHMARK_CAPTURE(BM_LatentAttention, Avx2Bf16, Isa::kAvx2, KvFormat::kBF16)->Apply(LatentShapes);
 
 void BM_RmsNorm(benchmark::State& state) {
   const Kernels& kernels = SelectKernels(DetectCpu());
