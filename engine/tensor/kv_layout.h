@@ -1,8 +1,7 @@
 // The layout of the paged KV cache: what the attention kernels write and read, and nothing else knows.
 //
 // In each layer a block of the pool has, for every K/V head, a tile of K and a tile of V of its `block_size` tokens.
-// With head_dim (of K) and value_dim (of V) rounded up to a multiple of kKvDimUnit, so that rows of V are whole
-// vectors:
+// With head_dim (of K) and value_dim (of V) rounded up to multiples of kKvDimUnit, so that rows of V are whole vectors:
 //   f32   K [head_dim][block_size], as the lanes of scores are keys; V [block_size][value_dim]
 //   int8  the same of signed codes, and behind them [block_size] f32 scales: element = scale * code. A token has one
 //         scale for its K and one for its V in each head.

@@ -110,8 +110,8 @@ struct PagedHead {
   }
   // The step of values that begins at `position`, a multiple of kStep.
   EXPERTD_INLINE const Element* ValueAt(int position) const {
-    return reinterpret_cast<const Element*>(TileAt(values, position)) +
-           int64_t{position % block_size} * values.padded_dim;
+    const auto* const tile = reinterpret_cast<const Element*>(TileAt(values, position));
+    return tile + int64_t{position % block_size} * values.padded_dim;
   }
   int num_key_steps() const { return (head_dim + kStep<Element> - 1) / kStep<Element>; }
 };

@@ -1,20 +1,21 @@
-// Attention over a latent cache, for any vector width and every format: many query heads share each key, whose
-// beginning is its value too (multi-head latent attention in its absorbed form, arXiv 2405.04434, section 2.1).
+// Attention over a latent cache, for any vector width and every format: many query heads share each key, and its
+// beginning is its value (multi-head latent attention in its absorbed form, arXiv 2405.04434, section 2.1).
 //
 // Lanes are query heads of one row. So keys need no transposition to become values: each word of the cache is
 // broadcast, for scores and for weighted values alike; maxima, exponentials and sums go from key to key, each lane by
 // itself; and all queries of a vector see the same keys. Fewer heads than lanes leave lanes unused.
 //
-// Loops from the outside: supertiles of kSuperVectors vectors of queries, parts of the keys, chunks of kChunkKeys of
-// them. Scores of a part come first (chains over head_dim), then its weights, then the weighted values (chains over
-// keys). Partial results are those of attention.inl: the same merge makes the output of them. A chain depends on its
-// query alone, so neither heads nor rows nor chunks have an influence on any bit.
+// Loops from the outside: supertiles of kSuperVectors vectors of queries, and parts of the keys. Scores of a part come
+// first (chains over head_dim), by kLanes keys, then its weights, then the weighted values (chains over keys), by
+// kChunkKeys keys and kKvDimUnit dims: few enough that their words stay in the first-level cache for all vectors.
+// Partial results are those of attention.inl: the same merge makes the output of them. A chain depends on its query
+// alone, so neither heads nor rows nor chunks have an influence on any bit.
 
 constexpr int kChunkKeys = 128;  // whole blocks of every size
 constexpr int kSuperVectors = 64 / kLanes;
 
-// Sums that a loop keeps in registers, enough to hide the latency of an addition: for one vector of queries and so many
-// words, or for two and half as many. Both numbers divide the smallest block and kKvDimUnit.
+// Sums that a loop keeps in registers, enough to hide the latency of an addition: for one vector of queries and so
+// many words, or for two and half as many. Both numbers divide kKvDimUnit.
 constexpr int kLatentSums = kLanes;
 
 // The scores of a vector of queries lie [keys of a part][kLanes]; so much further apart that equal keys of two vectors
@@ -51,11 +52,18 @@ EXPERTD_INLINE Vec BroadcastWord(const float* word) {
   return Broadcast(*word);
 }
 
-// Scores of kVectors vectors of queries for kLatentSums / kVectors keys. keys: [num_words], key_stride apart, of the
-// keys side by side; queries: [num_words][kLanes], query_stride from vector to vector.
+// Words of keys, of kLanes keys side by side: row i at first + i * stride. `next`, laid out alike, is what will be
+// needed after them.
+struct KeyWords {
+  const float* first;
+  const float* next;
+  int64_t stride;
+};
+
+// Scores of kVectors vectors of queries for kLatentSums / kVectors of the keys. queries: [num_words][kLanes],
+// query_stride from vector to vector. Fetches `next` on the way to the second-level cache, as the first has no room.
 template <typename Element, int kVectors>
-void ScoreWords(const float* keys, int64_t key_stride, const float* queries, int64_t query_stride, int num_words,
-                float* scores) {
+void ScoreWords(KeyWords keys, const float* queries, int64_t query_stride, int num_words, float* scores) {
   constexpr int kKeys = kLatentSums / kVectors;
   Vec sum[kKeys][kVectors];
 #pragma GCC unroll 16
@@ -69,11 +77,13 @@ void ScoreWords(const float* keys, int64_t key_stride, const float* queries, int
     for (int v = 0; v < kVectors; ++v) query[v] = Load(queries + v * query_stride);
 #pragma GCC unroll 16
     for (int key = 0; key < kKeys; ++key) {
-      const Vec word = Broadcast(keys[key]);
+      const Vec word = Broadcast(keys.first[key]);
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) sum[key][v] = AddProduct<Element>(sum[key][v], word, query[v]);
     }
-    keys += key_stride;
+    __builtin_prefetch(keys.next, /*rw=*/0, /*locality=*/2);
+    keys.first += keys.stride;
+    keys.next += keys.stride;
     queries += kLanes;
   }
 #pragma GCC unroll 16
@@ -91,8 +101,8 @@ constexpr int64_t ValueWord(int dim) {
 }
 
 // sums[v][d] += the sum over num_words words of weights[v][word] * values[d][word], for kLatentSums / kVectors dims.
-// sums: [dims][kLanes], sum_stride from vector to vector; weights: [words][kLanes] a vector. kIsHalf: of one word,
-// whose second element counts for nothing.
+// sums: [dims][kLanes], sum_stride from vector to vector; weights: [words][kLanes] a vector. kIsHalf: the second
+// element of a word counts for nothing.
 template <typename Element, int kVectors, bool kIsHalf>
 void WeighWords(const float* values, const float* weights, int num_words, int64_t sum_stride, float* sums) {
   constexpr int kDims = kLatentSums / kVectors;
@@ -122,52 +132,42 @@ void WeighWords(const float* values, const float* weights, int num_words, int64_
   }
 }
 
-// Floats of two dims, of kLanes keys each, from the tile's rows of these dims; `to` has rows of kChunkKeys.
+// Floats of two dims, of kLanes keys each, from the tile's rows of these dims.
 template <typename Element>
-EXPERTD_INLINE void CopyTwoDims(const Element* from, int block_size, float* to) {
-  Store(LoadOf(from), to);
-  Store(LoadOf(from + block_size), to + kChunkKeys);
+EXPERTD_INLINE void CopyTwoDims(const Element* from, int block_size, float* even, float* odd) {
+  Store(LoadOf(from), even);
+  Store(LoadOf(from + block_size), odd);
 }
 template <>
-EXPERTD_INLINE void CopyTwoDims<BFloat16>(const BFloat16* from, int, float* to) {
+EXPERTD_INLINE void CopyTwoDims<BFloat16>(const BFloat16* from, int, float* even, float* odd) {
   const BitVec pairs = LoadBits(from);
-  Store(EvenOfPairs(pairs), to);
-  Store(OddOfPairs(pairs), to + kChunkKeys);
+  Store(EvenOfPairs(pairs), even);
+  Store(OddOfPairs(pairs), odd);
 }
 
-// The words of dims [0, num_dims), rounded up to two, of the keys [begin, begin + size), which begin a chunk: floats
-// [dim][kChunkKeys], or pairs of keys [dim / 2][key / 2][dim % 2].
+// Words of num_dims dims, rounded up to two, of kLanes keys, as sums over keys need them: floats [dim][to_stride], or
+// pairs of keys [dim / 2][to_stride], in a row those of the two dims by turns. from: those of the tile.
 template <typename Element>
-void CopyChunk(const PagedHead<Element>& head, int begin, int size, int num_dims, float* chunk) {
-  for (int key = 0; key < size; key += kLanes) {
-    const Element* from = head.KeyAt(begin + key);
-    float* to = chunk + key;
-    for (int d = 0; d < num_dims; d += 2) {
+EXPERTD_INLINE void CopyWords(const Element* from, int block_size, int num_dims, int64_t to_stride, float* to) {
+  for (int d = 0; d < num_dims; d += 2) {
 #if defined(__AVX512BF16__)
-      if constexpr (kIsPaired<Element>) StoreBits(TransposePairs(LoadBits(from)), to);
+    if constexpr (kIsPaired<Element>) StoreBits(TransposePairs(LoadBits(from)), to);
 #endif
-      if constexpr (!kIsPaired<Element>) CopyTwoDims(from, head.block_size, to);
-      from += 2 * head.block_size;
-      to += 2 / kWordElements<Element> * kChunkKeys;
-    }
+    if constexpr (!kIsPaired<Element>) CopyTwoDims(from, block_size, to, to + to_stride);
+    from += 2 * block_size;
+    to += 2 / kWordElements<Element> * to_stride;
   }
 }
 
 // Scores of one vector of queries to the words of weights, in place. Returns the sum of the weights, in four chains
-// over the keys.
+// over the keys. scales: of the keys, for int8 only, here and below.
 template <typename Element>
-Vec MakeLatentWeights(const PagedHead<Element>& head, int part_begin, int size, Vec maximum, float* scores) {
+Vec MakeLatentWeights(const float* scales, int size, Vec maximum, float* scores) {
   Vec sums[4] = {Zero(), Zero(), Zero(), Zero()};
   const auto advance = [&](int key, Vec* sum) EXPERTD_INLINE_LAMBDA {
     const Vec weight = Exp(Sub(Load(scores + key * kLanes), maximum));
     *sum = Add(*sum, weight);
-    if constexpr (kHasScales<Element>) {
-      const int position = part_begin + key;
-      const float scale = head.ScalesAt(head.keys, position)[position % head.block_size];
-      Store(Mul(weight, Broadcast(scale)), scores + key * kLanes);
-    } else {
-      Store(weight, scores + key * kLanes);
-    }
+    Store(kHasScales<Element> ? Mul(weight, Broadcast(scales[key])) : weight, scores + key * kLanes);
   };
   int key = 0;
   for (; key + 4 <= size; key += 4) {
@@ -188,14 +188,11 @@ Vec MakeLatentWeights(const PagedHead<Element>& head, int part_begin, int size, 
 
 // Scales the scores of one vector of queries, in place, and returns their maxima.
 template <typename Element>
-Vec ScaleLatentScores(const PagedHead<Element>& head, int part_begin, int size, float scale, float* scores) {
+Vec ScaleLatentScores(const float* scales, int size, float scale, float* scores) {
   Vec maximum = Broadcast(-__builtin_inff());
   for (int key = 0; key < size; ++key) {
     Vec score = Mul(Load(scores + key * kLanes), Broadcast(scale));
-    if constexpr (kHasScales<Element>) {
-      const int position = part_begin + key;
-      score = Mul(score, Broadcast(head.ScalesAt(head.keys, position)[position % head.block_size]));
-    }
+    if constexpr (kHasScales<Element>) score = Mul(score, Broadcast(scales[key]));
     Store(score, scores + key * kLanes);
     maximum = Max(score, maximum);
   }
@@ -224,8 +221,9 @@ LatentQueries LatentQueriesOf(const AttentionArgs& args, int64_t vector) {
 struct LatentScratch {
   int64_t queries = 0;  // [vectors][words][kLanes]
   int64_t scores;       // [vectors][kLatentScoreFloats]: scores, then weights as words
+  int64_t scales;       // [kAttentionPartKeys]
   int64_t sums;         // [vectors][padded value_dim][kLanes]: weighted values
-  int64_t chunk;        // words of keys or values
+  int64_t chunk;        // words of kLanes keys, or of kKvDimUnit dims of kChunkKeys values
   int64_t part;         // [kLanes] partial results of a part
   int64_t merged;       // [vectors][kLanes] partial results of the parts so far
   int64_t size;
@@ -234,13 +232,14 @@ struct LatentScratch {
 LatentScratch LatentScratchOf(const AttentionArgs& args) {
   const int64_t all = int64_t{args.num_rows} * LatentVectorsPerRow(args);
   const int64_t vectors = all < kSuperVectors ? all : kSuperVectors;
-  const int64_t padded_dim = RoundUp(args.kv.head_dim, kKvDimUnit), value_dim = PaddedValueDim(args.kv);
-  const int64_t partials = kLanes * PartialStride(PaddedValueDim(args.kv));
+  const int padded_dim = RoundUp(args.kv.head_dim, kKvDimUnit), value_dim = PaddedValueDim(args.kv);
+  const int64_t partials = kLanes * PartialStride(value_dim);
   LatentScratch scratch;
   scratch.scores = scratch.queries + vectors * padded_dim * kLanes;
-  scratch.sums = scratch.scores + vectors * kLatentScoreFloats;
+  scratch.scales = scratch.scores + vectors * kLatentScoreFloats;
+  scratch.sums = scratch.scales + kAttentionPartKeys;
   scratch.chunk = scratch.sums + vectors * value_dim * kLanes;
-  scratch.part = scratch.chunk + padded_dim * kChunkKeys;
+  scratch.part = scratch.chunk + Larger(padded_dim * kLanes, kKvDimUnit * kChunkKeys);
   scratch.merged = scratch.part + partials;
   scratch.size = scratch.merged + vectors * partials;
   return scratch;
@@ -310,68 +309,91 @@ class LatentSupertile {
     first_ = 0;  // rows ascend: the first may see nothing of the part
     while (first_ < count_ && visible_[first_] == 0) ++first_;
     if (first_ == count_) return;
-    for (int begin = 0; begin < visible_[count_ - 1]; begin += kChunkKeys) ScoreChunk(part_begin, begin);
+    for (int key = 0; key < visible_[count_ - 1]; key += kLanes) ScoreKeys(part_begin, key);
+    const float* const scales = CopyScales(part_begin);
     Vec maxima[kSuperVectors], totals[kSuperVectors];
     for (int v = first_; v < count_; ++v) {
-      maxima[v] = ScaleLatentScores(head_, part_begin, visible_[v], args_.scale, Scores(v));
-      totals[v] = MakeLatentWeights(head_, part_begin, visible_[v], maxima[v], Scores(v));
+      maxima[v] = ScaleLatentScores<Element>(scales, visible_[v], args_.scale, Scores(v));
+      totals[v] = MakeLatentWeights<Element>(scales, visible_[v], maxima[v], Scores(v));
       for (int64_t i = 0; i < sum_stride(); i += kLanes) Store(Zero(), Sums(v) + i);
     }
     for (int begin = 0; begin < visible_[count_ - 1]; begin += kChunkKeys) WeighChunk(part_begin, begin);
     for (int v = first_; v < count_; ++v) Finish(part, v, maxima[v], totals[v]);
   }
 
-  int ChunkKeys(int begin) const { return Smaller(kChunkKeys, visible_[count_ - 1] - begin); }
+  // Those of the keys of a part, side by side.
+  const float* CopyScales(int part_begin) {
+    float* const scales = base_ + scratch_.scales;
+    if constexpr (kHasScales<Element>) {
+      for (int key = 0; key < visible_[count_ - 1]; key += kLanes) {
+        const int position = part_begin + key;
+        Store(Load(head_.ScalesAt(head_.keys, position) + position % head_.block_size), scales + key);
+      }
+    }
+    return scales;
+  }
 
-  // Of the keys of a part from `begin` on, here and below.
-  void ScoreChunk(int part_begin, int begin) {
-    const int size = ChunkKeys(begin);
-    if constexpr (!kIsInPlace<Element>) CopyChunk(head_, part_begin + begin, size, head_.head_dim, Chunk());
+  // Of kLanes keys of a part, from `key` on.
+  void ScoreKeys(int part_begin, int key) {
+    const int position = part_begin + key;
+    KeyWords keys = {.first = Chunk(), .next = Chunk(), .stride = kLanes};
+    if constexpr (kIsInPlace<Element>) {
+      const int last_position = args_.first_position + queries_[count_ - 1].row;
+      const int next = Smaller(position + kLanes, last_position / kLanes * kLanes);
+      keys = {.first = reinterpret_cast<const float*>(head_.KeyAt(position)),
+              .next = reinterpret_cast<const float*>(head_.KeyAt(next)),
+              .stride = head_.block_size};
+    } else {
+      CopyWords(head_.KeyAt(position), head_.block_size, head_.head_dim, kLanes, Chunk());
+    }
     int v = first_;
-    for (; v + 2 <= count_; v += 2) ScoreVectors<2>(v, part_begin, begin, size);
-    if (v < count_) ScoreVectors<1>(v, part_begin, begin, size);
+    for (; v + 2 <= count_; v += 2) ScoreVectors<2>(v, key, keys);
+    if (v < count_) ScoreVectors<1>(v, key, keys);
   }
 
   template <int kVectors>
-  void ScoreVectors(int v, int part_begin, int begin, int size) {
-    for (int key = 0; key < size; key += kLatentSums / kVectors) {
-      const float* keys = Chunk() + key;
-      int64_t stride = kChunkKeys;
-      if constexpr (kIsInPlace<Element>) {
-        keys = reinterpret_cast<const float*>(head_.KeyAt(part_begin + begin + key));
-        stride = head_.block_size;
-      }
-      ScoreWords<Element, kVectors>(keys, stride, Queries(v), query_stride(), num_words_,
-                                    Scores(v) + (begin + key) * kLanes);
+  void ScoreVectors(int v, int key, KeyWords keys) {
+    for (int i = 0; i < kLanes; i += kLatentSums / kVectors) {
+      ScoreWords<Element, kVectors>(keys, Queries(v), query_stride(), num_words_, Scores(v) + (key + i) * kLanes);
+      keys.first += kLatentSums / kVectors;
     }
   }
 
-  // Two vectors go together as far as both see; where one sees more, up to whole words.
+  // Of the keys of a part from `begin` on, dims by dims. Two vectors go together as far as both see; where one sees
+  // more, up to whole words.
   void WeighChunk(int part_begin, int begin) {
-    const int end = begin + ChunkKeys(begin);
-    CopyChunk(head_, part_begin + begin, end - begin, value_dim_, Chunk());
-    for (int v = first_; v < count_; v += 2) {
-      int common = begin;
-      if (v + 1 < count_) {
-        const bool are_equal = visible_[v] == visible_[v + 1];
-        const int seen = are_equal ? visible_[v] : visible_[v] / kWordElements<Element> * kWordElements<Element>;
-        common = Larger(begin, Smaller(seen, end));
-        WeighVectors<2>(v, begin, begin, common);
-        WeighVectors<1>(v + 1, begin, common, Smaller(visible_[v + 1], end));
+    const int end = Smaller(begin + kChunkKeys, visible_[count_ - 1]);
+    const int num_groups = RoundUp(end - begin, kLanes) / kLanes;
+    const Element* keys[kChunkKeys / kLanes];
+    for (int i = 0; i < num_groups; ++i) keys[i] = head_.KeyAt(part_begin + begin + i * kLanes);
+    for (int dim = 0; dim < value_dim_; dim += kKvDimUnit) {
+      for (int i = 0; i < num_groups; ++i) {
+        CopyWords(keys[i], head_.block_size, kKvDimUnit, kChunkKeys, Chunk() + i * kLanes);
+        keys[i] += kKvDimUnit * head_.block_size;
       }
-      WeighVectors<1>(v, begin, common, Smaller(visible_[v], end));
+      for (int v = first_; v < count_; v += 2) {
+        int common = begin;
+        if (v + 1 < count_) {
+          const bool are_equal = visible_[v] == visible_[v + 1];
+          const int seen = are_equal ? visible_[v] : visible_[v] / kWordElements<Element> * kWordElements<Element>;
+          common = Larger(begin, Smaller(seen, end));
+          WeighVectors<2>(v, dim, begin, begin, common);
+          WeighVectors<1>(v + 1, dim, begin, common, Smaller(visible_[v + 1], end));
+        }
+        WeighVectors<1>(v, dim, begin, common, Smaller(visible_[v], end));
+      }
     }
   }
 
-  // The keys [begin, end), the first of which is a multiple of kWordElements.
+  // Of kKvDimUnit dims from `dim` on and the keys [begin, end) of the chunk, the first a multiple of kWordElements.
   template <int kVectors>
-  void WeighVectors(int v, int chunk_begin, int begin, int end) {
+  void WeighVectors(int v, int dim, int chunk_begin, int begin, int end) {
     if (begin >= end) return;
     const int num_words = (end - begin) / kWordElements<Element>;
     const float* const weights = Scores(v) + begin / kWordElements<Element> * kLanes;
-    for (int d = 0; d < value_dim_; d += kLatentSums / kVectors) {
+    for (int d = 0; d < kKvDimUnit; d += kLatentSums / kVectors) {
       const float* const values = Chunk() + ValueWord<Element>(d) + begin - chunk_begin;
-      float* const sums = Sums(v) + d * kLanes;
+      float* const sums = Sums(v) + (dim + d) * kLanes;
       WeighWords<Element, kVectors, false>(values, weights, num_words, sum_stride(), sums);
       if constexpr (kIsPaired<Element>) {
         if ((end - begin) % 2 == 0) continue;

@@ -127,7 +127,7 @@ EXPERTD_INLINE Vec DotPairs(Vec sum, BitVec pairs, BitVec x) {
   __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(pairs), "v"(x));
   return sum;
 }
-// Pairs of the lanes of `even` and `odd`, rounded to nearest even; subnormal numbers become zero, as DotPairs reads
+// Pairs of the lanes of `even` and `odd`, rounded to nearest even; subnormal numbers become zero, as products take
 // them.
 EXPERTD_INLINE BitVec MakePairs(Vec even, Vec odd) {
   const __m512i interleaved = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,  //
