@@ -35,6 +35,9 @@ QWEN2 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
 DEEPSEEK = [r"\p{N}{1,3}", "[一-龥\u3040-ゟ゠-ヿ]+",
             r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
             r"""| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""]
+# Those of DeepSeek-LLM and V2 that differ; the letters with cases, named range by range as there, are a sample.
+DEEPSEEK_LLM = [r"[\r\n]", r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽ𐐀-𐑏]+",
+                "\\s?[!-/:-~！-／：-～‘-‟\u3000-。]+", r"\s+$", "[一-龥ࠀ-一가-퟿]+", r"\p{N}+"]
 ADDED = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<｜tool▁call｜>", "<mask>", "expert",
          "Å\u0301x", "<s>", "</s>", "<unk>", "[unused9]"]
 
@@ -197,8 +200,8 @@ def stage_list():
     parts = [split(Regex(r"\s+|\p{P}"), behavior, invert) for behavior in behaviors for invert in (False, True)]
     parts += [split("ab", behavior) for behavior in behaviors]
     parts += [split(Regex(pattern), "isolated") for pattern in (
-        QWEN2, *DEEPSEEK, r"\s+$", r"^\S+", r"\w+|[^\w\s]+", r"(?=\p{Lu})", r"(?<=\p{N})(?=(?:\p{N}{3})+(?!\p{N}))",
-        r"[^\S\n]+", r"\p{Han}+|\p{Hiragana}+", r"[\p{L}\p{M}]+", r".", r"\h+", r"(?i:straße|k|s)")]
+        QWEN2, *DEEPSEEK, *DEEPSEEK_LLM, r"^\S+", r"\w+|[^\w\s]+", r"(?=\p{Lu})",
+        r"(?<=\p{N})(?=(?:\p{N}{3})+(?!\p{N}))", r"[^\S\n]+", r"\p{Han}+|\p{Hiragana}+", r"[\p{L}\p{M}]+", r".", r"\h+", r"(?i:straße|k|s)")]
     parts += [pre_tokenizers.ByteLevel(add_prefix_space=space, use_regex=regex)
               for space in (False, True) for regex in (False, True)]
     parts += [pre_tokenizers.Metaspace(prepend_scheme=scheme, split=cut)

@@ -8,9 +8,11 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/base/json.h"
 #include "engine/base/strings.h"
 #include "engine/text/jieba.h"
 #include "engine/text/tokenizer.h"
+#include "tests/unit/text/support/gguf.h"
 #include "tests/unit/text/support/temporary_folder.h"
 
 namespace expertd {
@@ -31,26 +33,32 @@ std::vector<std::string> SplitText(std::string_view text, std::string_view separ
   return parts;
 }
 
-class PublicVectorsTest : public ::testing::TestWithParam<const char*> {};
-
-TEST_P(PublicVectorsTest, ReproducesEveryVector) {
-  const std::string folder = kData + GetParam();
-  if (!std::filesystem::exists(folder)) GTEST_SKIP() << folder << " is absent";
+// The vectors of a folder: texts in vectors.inp, their ids in vectors.out.
+void ExpectVectors(const Tokenizer& tokenizer, const std::string& folder) {
   const std::vector<std::string> texts = SplitText(ReadWholeFile(folder + "/vectors.inp"), "\n__ggml_vocab_test__\n");
   const std::vector<std::string> lines = SplitText(ReadWholeFile(folder + "/vectors.out"), "\n");
-  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = LoadTokenizer(folder);
-  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
   ASSERT_GE(texts.size(), 40u);
   ASSERT_GE(lines.size(), texts.size());
 
   for (size_t i = 0; i < texts.size(); ++i) {
     std::istringstream line(lines[i]);
     const std::vector<TokenId> expected{std::istream_iterator<TokenId>(line), {}};
-    absl::StatusOr<std::vector<TokenId>> ids = (*tokenizer)->Encode(texts[i], {.add_special_tokens = false});
+    absl::StatusOr<std::vector<TokenId>> ids = tokenizer.Encode(texts[i], {.add_special_tokens = false});
 
     ASSERT_TRUE(ids.ok()) << ids.status();
     EXPECT_THAT(*ids, ElementsAreArray(expected)) << texts[i];
   }
+}
+
+class PublicVectorsTest : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(PublicVectorsTest, ReproducesEveryVector) {
+  const std::string folder = kData + GetParam();
+  if (!std::filesystem::exists(folder)) GTEST_SKIP() << folder << " is absent";
+  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = LoadTokenizer(folder);
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+
+  ExpectVectors(**tokenizer, folder);
 }
 
 INSTANTIATE_TEST_SUITE_P(Vocabularies, PublicVectorsTest, ::testing::Values("qwen2", "llama-spm"),
@@ -66,6 +74,54 @@ TEST(PublicQwen2Test, EncodesATurnOfChat) {
   EXPECT_EQ(tokenizer->eos(), 151643);
   EXPECT_EQ(tokenizer->bos(), std::nullopt);
   EXPECT_EQ(tokenizer->vocab_size(), 151646);
+}
+
+// tokenizer.json of DeepSeek-LLM, which DeepSeek-V2 shares: the vocabulary of a GGUF file behind six expressions. The
+// letters of the second are the scripts that have cases, here by their categories.
+std::string DeepseekLlmJson(const Json& gguf) {
+  constexpr const char* kPatterns[] = {"[\\r\\n]", R"(\s?[\p{Lu}\p{Ll}\p{Lt}]+)",
+                                       R"(\s?[!-/:-~！-／：-～‘-‟\x{3000}-。]+)", R"(\s+$)", "[一-龥ࠀ-一가-퟿]+",
+                                       R"(\p{N}+)"};
+  const Json& tokens = gguf["tokenizer.ggml.tokens"];
+  const Json& types = gguf["tokenizer.ggml.token_type"];
+  constexpr int kNormal = 1, kControl = 3;
+  Json vocabulary = Json::object(), added = Json::array(), splits = Json::array();
+  for (size_t id = 0; id < tokens.size(); ++id) {
+    if (types[id] == kNormal) {
+      vocabulary[tokens[id].get<std::string>()] = id;
+    } else {
+      added.push_back({{"id", id}, {"content", tokens[id]}, {"special", types[id] == kControl}, {"normalized", false}});
+    }
+  }
+  for (const char* pattern : kPatterns) {
+    splits.push_back(
+        {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}});
+  }
+  splits.push_back({{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}});
+  const Json json = {{"added_tokens", added},
+                     {"pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", splits}}},
+                     {"decoder", {{"type", "ByteLevel"}}},
+                     {"model", {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", gguf["tokenizer.ggml.merges"]}}}};
+  return json.dump();
+}
+
+TEST(PublicDeepseekLlmTest, ReproducesEveryVectorAndPutsBosInFrontOfTextOnly) {
+  const std::string data = kData + "deepseek-llm";
+  if (!std::filesystem::exists(data)) GTEST_SKIP() << data << " is absent";
+  TemporaryFolder folder;
+  folder.Write("tokenizer.json", DeepseekLlmJson(GgufMetadata::Read(ReadWholeFile(data + "/vocab.gguf"))))
+      .Write("tokenizer_config.json", R"({"add_bos_token": true, "add_eos_token": false,
+          "bos_token": {"__type": "AddedToken", "content": "<｜begin▁of▁sentence｜>"},
+          "eos_token": {"__type": "AddedToken", "content": "<｜end▁of▁sentence｜>"}})");
+  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = LoadTokenizer(folder.path());
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+
+  ExpectVectors(**tokenizer, data);
+  EXPECT_THAT(*(*tokenizer)->Encode("Führer", {}), ElementsAre(100000, 37, 100014, 71, 6245));
+  EXPECT_THAT(*(*tokenizer)->Encode("<｜begin▁of▁sentence｜>User: a", {.add_special_tokens = false}),
+              ElementsAre(100000, 5726, 25, 245));
+  EXPECT_EQ((*tokenizer)->eos(), 100001);
+  EXPECT_EQ((*tokenizer)->vocab_size(), 102400);
 }
 
 // jieba's dictionary as Debian's python3-jieba or the Python packages of the tests have it; "" when neither is there.
