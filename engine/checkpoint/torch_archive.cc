@@ -18,14 +18,15 @@ constexpr char kIndexName[] = "/pytorch_model.bin.index.json";
 constexpr size_t kMaxPickleBytes = 64 << 20;
 constexpr size_t kMaxDimensions = 8;
 constexpr size_t kMaxNameBytes = 1000;
-constexpr int kMaxDepth = 16;       // of dicts in dicts
+constexpr int kMaxDepth = 16;         // of dicts in dicts
 constexpr int kMaxVisited = 1 << 17;  // entries of all dicts
 
 constexpr std::string_view kRebuildTensor = "torch._utils._rebuild_tensor_v2";
 constexpr std::string_view kRebuildParameter = "torch._utils._rebuild_parameter";
 
 // What files of PyTorch and of Megatron are made of beside the builtin containers. The classes after the storages are
-// of no use here and only looked over: arguments of the training, states of random generators, scales of the loss.
+// only looked over: arguments of the training, states of random generators, scales of the loss (by the names that
+// Megatron's older modules had; no published file was at hand to show which occur).
 constexpr std::string_view kClasses[] = {
     kRebuildTensor,
     kRebuildParameter,
@@ -70,11 +71,11 @@ struct StorageType {
 };
 
 constexpr StorageType kStorageTypes[] = {
-    {"torch.FloatStorage", 4, DType::kF32},      {"torch.HalfStorage", 2, DType::kF16},
-    {"torch.BFloat16Storage", 2, DType::kBF16},  {"torch.DoubleStorage", 8, std::nullopt},
-    {"torch.LongStorage", 8, std::nullopt},      {"torch.IntStorage", 4, std::nullopt},
-    {"torch.ShortStorage", 2, std::nullopt},     {"torch.CharStorage", 1, std::nullopt},
-    {"torch.ByteStorage", 1, std::nullopt},      {"torch.BoolStorage", 1, std::nullopt},
+    {"torch.FloatStorage", 4, DType::kF32},     {"torch.HalfStorage", 2, DType::kF16},
+    {"torch.BFloat16Storage", 2, DType::kBF16}, {"torch.DoubleStorage", 8, std::nullopt},
+    {"torch.LongStorage", 8, std::nullopt},     {"torch.IntStorage", 4, std::nullopt},
+    {"torch.ShortStorage", 2, std::nullopt},    {"torch.CharStorage", 1, std::nullopt},
+    {"torch.ByteStorage", 1, std::nullopt},     {"torch.BoolStorage", 1, std::nullopt},
 };
 
 // Collects the tensors of nested dicts.

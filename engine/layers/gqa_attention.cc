@@ -24,7 +24,7 @@ constexpr int64_t kPrepareElementWork = 8;
 class GqaAttention : public Attention {
  public:
   struct Parts {
-    Linear qkv;  // or k and v, with a query table
+    Linear qkv;                      // or k and v, with a query table
     std::vector<float> query_table;  // [positions, query width], or empty
     Linear output;
     RmsNorm q_norm, k_norm;

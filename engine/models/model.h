@@ -53,9 +53,9 @@ struct LoadOptions {
   std::function<void(const LoadProgress&)> progress;  // called on the loading thread, after each layer; may be empty
 };
 
-// Loads `dir` (config.json and *.safetensors, or a packed folder). Errors, one line each, naming what is at fault:
-// NotFound (no such folder or file), InvalidArgument (malformed config or checkpoint, missing tensor, wrong shape),
-// Unimplemented (architecture, feature, dtype), ResourceExhausted (memory).
+// Loads `dir`: config.json with safetensors or files of PyTorch, a checkpoint of Megatron, or a packed folder. Errors,
+// one line each, naming what is at fault: NotFound (no such folder or file), InvalidArgument (malformed config or
+// checkpoint, missing tensor, wrong shape), Unimplemented (architecture, feature, dtype), ResourceExhausted (memory).
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& dir, const LoadOptions& options, ThreadPool& pool);
 
 // Writes `dir` as a packed folder `packed_dir` with matrices in options.weight_format (checkpoint/packed_folder.h); a

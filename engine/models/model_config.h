@@ -26,8 +26,8 @@ struct ModelConfig {
   AttentionSpec attention;  // the same in all layers
   RopeSpec rope;
   NormSpec norm;
-  bool ties_embeddings = false;     // the output head is the embedding
-  bool has_position_table = false;  // learned positions are added to the embedding
+  bool ties_embeddings = false;        // the output head is the embedding
+  bool has_position_table = false;     // learned positions are added to the embedding
   bool ends_with_query_layer = false;  // the last layer has learned queries; the final norm comes before it, not after
   int64_t max_position_embeddings = 0;
   std::vector<int32_t> eos_token_ids;     // may be empty

@@ -54,7 +54,8 @@ absl::Status RunQuantize(const QuantizeOptions& options) {
 void AddQuantizeCommand(CLI::App& app, int* exit_code) {
   CLI::App* command = app.add_subcommand("quantize", "Write a model folder as a packed folder that loads at once");
   auto options = std::make_shared<QuantizeOptions>();
-  command->add_option("model,--model", options->model_path, "Model folder in the Hugging Face format")->required();
+  command->add_option("model,--model", options->model_path,
+                      "Model folder in the Hugging Face format, or of PanGu-alpha as Megatron writes it")->required();
   command->add_option("output,--output,-o", options->packed_path, "Folder to make; must not be there")->required();
   AddChoiceFlag(*command, "--format", options->format, {"int8", "int4", "bf16"},
                 "Weights: int8, int4 or bf16 [int8]");

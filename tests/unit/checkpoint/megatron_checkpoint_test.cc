@@ -250,6 +250,24 @@ TEST(MegatronTest, OtherFilesOfPyTorchAreRefused) {
   EXPECT_THAT(OpenError(folder), HasSubstr("model_optim_rng.pt has no model.language_model"));
 }
 
+TEST(OpenCheckpointTest, TakesTheKindOfFilesThatAFolderHas) {
+  const TempFolder folder;
+  const absl::Status nothing = OpenCheckpoint(folder.path()).status();
+  Checkpoint{}.WriteTo(folder);
+  const auto megatron = OpenCheckpoint(folder.path());
+  TorchFile file;
+  WriteFile(folder / "pytorch_model.bin", file.Bytes(pickled::Dict({{"torch", file.Add({1}, {1})}})));
+  const auto torch = OpenCheckpoint(folder.path());
+  WriteFile(folder / "model.safetensors", SafetensorsBytes({{"safe", {1}, {1}}}));
+  const auto safetensors = OpenCheckpoint(folder.path());
+
+  EXPECT_EQ(nothing.code(), absl::StatusCode::kNotFound);
+  ASSERT_TRUE(megatron.ok() && torch.ok() && safetensors.ok());
+  EXPECT_TRUE((*megatron)->Has("transformer.wte.weight"));
+  EXPECT_TRUE((*torch)->Has("torch"));
+  EXPECT_TRUE((*safetensors)->Has("safe"));
+}
+
 // What a training keeps beside its weights: states of random generators and of the loss, all data.
 TEST(MegatronTest, LooksOverWhatIsNoWeight) {
   const std::string state = pickled::WithState(
