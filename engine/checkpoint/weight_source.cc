@@ -1,14 +1,16 @@
 #include "engine/checkpoint/weight_source.h"
 
 #include <algorithm>
-#include <cstring>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 #include "engine/checkpoint/megatron_checkpoint.h"
 
 namespace expertd {
+
+std::string ShowDType(DType dtype) { return absl::AsciiStrToUpper(ToAbslView(DTypeName(dtype))); }
 
 std::string ShowShape(std::span<const int64_t> shape) {
   std::string shown = "[";
@@ -26,6 +28,10 @@ std::string ShowName(std::string_view name) {
 absl::StatusOr<WeightTensor> GetShaped(const WeightSource& source, std::string_view name,
                                        std::span<const int64_t> shape) {
   ASSIGN_OR_RETURN(WeightTensor tensor, source.Get(name));
+  if (!IsFloat(tensor.dtype)) {
+    return absl::UnimplementedError(StrCat("tensor ", ShowName(name), " has dtype ", ShowDType(tensor.dtype),
+                                           "; supported are F32, F16 and BF16"));
+  }
   if (!std::ranges::equal(tensor.shape, shape)) {
     return absl::InvalidArgumentError(StrCat("tensor ", ShowName(name), " has shape ", ShowShape(tensor.shape),
                                              "; config.json calls for ", ShowShape(shape)));
@@ -37,15 +43,7 @@ absl::StatusOr<std::vector<float>> ReadVector(const WeightSource& source, std::s
   const int64_t shape[] = {size};
   ASSIGN_OR_RETURN(const WeightTensor tensor, GetShaped(source, name, shape));
   std::vector<float> values(static_cast<size_t>(size));
-  if (tensor.dtype == DType::kF32) {
-    if (size > 0) std::memcpy(values.data(), tensor.data, values.size() * sizeof(float));
-    return values;
-  }
-  for (int64_t i = 0; i < size; ++i) {
-    uint16_t bits;
-    std::memcpy(&bits, tensor.data + i * sizeof(bits), sizeof(bits));
-    values[i] = tensor.dtype == DType::kF16 ? HalfToFloat(bits) : ToFloat(BFloat16{bits});
-  }
+  ToFloats(tensor.dtype, tensor.data, size, values.data());
   return values;
 }
 

@@ -32,8 +32,8 @@ class WeightSource {
 
   virtual bool Has(std::string_view name) const = 0;
 
-  // Errors: NotFound when there is no such tensor, Unimplemented when its element type is none of f32, f16, bf16. Both
-  // name the tensor.
+  // Errors: NotFound when there is no such tensor, Unimplemented when there is no DType for its elements. Both name the
+  // tensor.
   virtual absl::StatusOr<WeightTensor> Get(std::string_view name) const = 0;
 
   // All names, in lexical order.
@@ -50,10 +50,10 @@ class WeightSource {
 // Megatron (megatron_checkpoint.h). Errors: as the functions that read them; NotFound when there is none.
 absl::StatusOr<std::unique_ptr<WeightSource>> OpenCheckpoint(const std::string& dir);
 
-// Opens `dir`/model.safetensors, or the shards that `dir`/model.safetensors.index.json names. Files are mapped and only
-// their headers are read. The files may be hostile: every length, offset, shape and name is checked, and an index may
-// only name files in `dir` (after following links; links into the `blobs` folder of a Hugging Face cache are allowed,
-// as its snapshots consist of them).
+// Opens `dir`/model.safetensors, or the shards that `dir`/model.safetensors.index.json names; where there is neither,
+// the one file or index called quant_model_weight*. Files are mapped and only their headers are read. The files may be
+// hostile: every length, offset, shape and name is checked, and an index may only name files in `dir` (after following
+// links; links into the `blobs` folder of a Hugging Face cache are allowed, as its snapshots consist of them).
 // Errors, one line each: NotFound (no checkpoint, or a shard is missing), InvalidArgument (malformed: names the file
 // and what is wrong), ResourceExhausted (cannot be mapped).
 absl::StatusOr<std::unique_ptr<WeightSource>> OpenSafetensors(const std::string& dir);
@@ -65,12 +65,16 @@ bool HasTorchFiles(const std::string& dir);
 // Hostile files and errors: as OpenSafetensors, and as TorchArchive (torch_archive.h).
 absl::StatusOr<std::unique_ptr<WeightSource>> OpenTorchFiles(const std::string& dir);
 
-// Get, and InvalidArgument unless the shape is `shape`; the message names the tensor and both shapes.
+// Get of a tensor of floats: Unimplemented when it has none, InvalidArgument unless the shape is `shape`; the message
+// names the tensor and both shapes.
 absl::StatusOr<WeightTensor> GetShaped(const WeightSource& source, std::string_view name,
                                        std::span<const int64_t> shape);
 
 // The vector `name` of `size` elements as floats. Errors as GetShaped.
 absl::StatusOr<std::vector<float>> ReadVector(const WeightSource& source, std::string_view name, int64_t size);
+
+// "F8_E4M3": the name of an element type in files.
+std::string ShowDType(DType dtype);
 
 // "[3, 4]".
 std::string ShowShape(std::span<const int64_t> shape);

@@ -2,17 +2,39 @@
 #pragma once
 
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
 namespace expertd {
 
-enum class DType { kF32, kF16, kBF16 };
+// Floats first: those that computations take. The others are what quantized checkpoints store.
+enum class DType {
+  kF32,
+  kF16,
+  kBF16,
+  kF8E4M3,  // 1 sign, 4 exponent and 3 mantissa bits; no infinities, NaN is 0x7f and 0xff, the largest is 448
+  kF8E8M0,  // an exponent: 2^(byte - 127); 0xff is NaN
+  kI8,
+  kU8,
+  kI32,
+  kI64,
+};
 
-constexpr int64_t DTypeBytes(DType dtype) { return dtype == DType::kF32 ? 4 : 2; }
+constexpr int64_t DTypeBytes(DType dtype) {
+  constexpr int kBytes[] = {4, 2, 2, 1, 1, 1, 1, 4, 8};
+  return kBytes[static_cast<int>(dtype)];
+}
 
-// "f32", "f16", "bf16".
+// True for f32, f16 and bf16.
+constexpr bool IsFloat(DType dtype) { return dtype <= DType::kBF16; }
+
+// "f32", "f16", "bf16", "f8_e4m3", "f8_e8m0", "i8", "u8", "i32", "i64".
 std::string_view DTypeName(DType dtype);
+
+// Writes `count` elements of type `dtype`, which need no alignment, to `out` as floats: exactly, but for integers
+// beyond 2^24, which are rounded to nearest even.
+void ToFloats(DType dtype, const std::byte* elements, int64_t count, float* out);
 
 // bfloat16: the upper half of an IEEE float. A value type without arithmetic; convert to float to compute.
 struct BFloat16 {

@@ -11,13 +11,14 @@
 //           [32 steps of 4 inputs][16][4] bytes: output c < 16 of the step in the low half of byte 4 * c + k % 4,
 //           output c + 16 in its high half
 //           [32] f16 scales
-//           [32] u8 zero points and 32 unused bytes, in matrices that have zero points; otherwise every one is 8
+//           [32] u8 zero points, 0..16, and 32 unused bytes, in matrices that have them; otherwise every one is 8
 //         weight = scale * group_scale * (code - zero_point)
 // Pairs of bf16 and fours of bytes are what the dot-product and tile instructions of x86 take: 16 rows of 64 bytes,
 // each 128 bytes from the next, are the tile of 16 outputs. Codes are unsigned, because those instructions multiply
 // unsigned by signed bytes, and x is the signed side. Two scales for int4: float16 has the precision of every published
 // group scale but not the range, which the outputs' powers of two give back.
-// Outputs beyond `rows` in the last panel have scales of zero; inputs beyond `cols` have weights of zero.
+// Outputs beyond `rows` in the last panel have scales of zero. Inputs beyond `cols` have weights of zero, but in int4
+// with zero points, where x has none to meet them.
 #pragma once
 
 #include <cstddef>
@@ -30,6 +31,7 @@ namespace expertd {
 inline constexpr int kPanelColumns = 32;
 inline constexpr int kInt8ZeroPoint = 128;
 inline constexpr int kInt4ZeroPoint = 8;
+inline constexpr int kMaxInt4ZeroPoint = 16;  // one more than the largest code, as some checkpoints count
 inline constexpr int kGroupInputs = 128;
 
 inline constexpr int kPanelScaleBytes = kPanelColumns * 4;
@@ -77,8 +79,8 @@ constexpr int64_t PanelBytes(WeightFormat format, int cols, bool has_zero_points
 }
 
 // Bytes of a matrix [rows, cols].
-constexpr int64_t PackedBytes(WeightFormat format, int rows, int cols) {
-  return (int64_t{rows} + kPanelColumns - 1) / kPanelColumns * PanelBytes(format, cols);
+constexpr int64_t PackedBytes(WeightFormat format, int rows, int cols, bool has_zero_points = false) {
+  return (int64_t{rows} + kPanelColumns - 1) / kPanelColumns * PanelBytes(format, cols, has_zero_points);
 }
 
 }  // namespace expertd

@@ -95,41 +95,58 @@ float BestInt4Scale(const Group& group) {
 
 }  // namespace
 
-float QuantizeInt8(std::span<const float> weights, std::span<uint8_t> codes) {
+void QuantizeInt8(std::span<const float> weights, QuantizedRow& row) {
+  row.codes.assign(weights.size(), uint8_t{kInt8ZeroPoint});
+  row.scale = AreFinite(weights) ? 0.0f : std::numeric_limits<float>::quiet_NaN();
   const float largest = LargestMagnitude(weights);
-  if (!AreFinite(weights) || largest < kNothing) {
-    std::fill(codes.begin(), codes.end(), uint8_t{kInt8ZeroPoint});
-    return AreFinite(weights) ? 0.0f : std::numeric_limits<float>::quiet_NaN();
-  }
+  if (row.scale != 0.0f || largest < kNothing) return;
+  row.scale = largest / 127.0f;
   const float inverse = 127.0f / largest;
   for (size_t k = 0; k < weights.size(); ++k) {
-    codes[k] = static_cast<uint8_t>(static_cast<int>(Round(weights[k] * inverse)) + kInt8ZeroPoint);
+    row.codes[k] = static_cast<uint8_t>(static_cast<int>(Round(weights[k] * inverse)) + kInt8ZeroPoint);
   }
-  return largest / 127.0f;
 }
 
-float QuantizeInt4(std::span<const float> weights, std::span<uint8_t> codes, std::span<uint16_t> group_scales) {
-  std::fill(codes.begin(), codes.end(), uint8_t{kInt4ZeroPoint});
-  std::fill(group_scales.begin(), group_scales.end(), uint16_t{0});
-  if (!AreFinite(weights)) return std::numeric_limits<float>::quiet_NaN();
-  // A group's scale is at most 2 * |largest weight| / 6.6, so half precision of scale / 2^exponent never overflows.
+void QuantizeInt4(std::span<const float> weights, QuantizedRow& row) {
+  row.codes.assign(weights.size(), uint8_t{kInt4ZeroPoint});
+  row.group_scales.assign((weights.size() + kGroupInputs - 1) / kGroupInputs, uint16_t{0});
+  row.zero_points.clear();
+  row.scale = AreFinite(weights) ? 0.0f : std::numeric_limits<float>::quiet_NaN();
   const float largest = LargestMagnitude(weights);
-  if (largest < kNothing) return 0.0f;
-  const float scale = std::ldexp(1.0f, std::ilogb(largest) - 2);
-  for (size_t group = 0; group < group_scales.size(); ++group) {
+  if (row.scale != 0.0f || largest < kNothing) return;
+  // A group's scale is at most 2 * |largest weight| / 6.6, so half precision of scale / 2^exponent never overflows.
+  row.scale = std::ldexp(1.0f, std::ilogb(largest) - 2);
+  for (size_t group = 0; group < row.group_scales.size(); ++group) {
     const size_t begin = group * kGroupInputs;
     const size_t size = std::min<size_t>(kGroupInputs, weights.size() - begin);
     Group values = {};
     std::copy_n(weights.begin() + begin, size, values.begin());
-    group_scales[group] = FloatToHalf(BestInt4Scale(values) / scale);
-    const float kept = HalfToFloat(group_scales[group]) * scale;
+    row.group_scales[group] = FloatToHalf(BestInt4Scale(values) / row.scale);
+    const float kept = HalfToFloat(row.group_scales[group]) * row.scale;
     if (kept == 0.0f) continue;
     const float inverse = 1.0f / kept;
     for (size_t i = 0; i < size; ++i) {
-      codes[begin + i] = static_cast<uint8_t>(static_cast<int>(Int4Level(values[i] * inverse)) + kInt4ZeroPoint);
+      row.codes[begin + i] = static_cast<uint8_t>(static_cast<int>(Int4Level(values[i] * inverse)) + kInt4ZeroPoint);
     }
   }
-  return scale;
+}
+
+void SplitScales(std::span<const float> group_scales, QuantizedRow& row) {
+  const auto is_half = [](float value) { return HalfToFloat(FloatToHalf(value)) == value; };
+  const bool are_equal = std::ranges::all_of(group_scales, [&](float scale) { return scale == group_scales[0]; });
+  if (are_equal) {
+    row.scale = group_scales[0];
+  } else if (std::ranges::all_of(group_scales, is_half)) {
+    row.scale = 1.0f;
+  } else {
+    // The largest becomes 2^14 or more, which leaves the small ones the most room.
+    constexpr int kSmallestExponent = -126;  // of a normal float
+    row.scale = std::ldexp(1.0f, std::max(std::ilogb(LargestMagnitude(group_scales)) - 14, kSmallestExponent));
+  }
+  row.group_scales.resize(group_scales.size());
+  for (size_t g = 0; g < group_scales.size(); ++g) {
+    row.group_scales[g] = FloatToHalf(are_equal ? 1.0f : group_scales[g] / row.scale);
+  }
 }
 
 }  // namespace expertd

@@ -30,6 +30,12 @@ constexpr std::optional<WeightFormat> WeightFormatNamed(std::string_view name) {
   return std::nullopt;
 }
 
+// What becomes of weights that the checkpoint holds as integers.
+enum class QuantizedWeights {
+  kKeep,     // codes and scales stay as they are where an in-memory format has room for them
+  kConvert,  // they take the format that floats take; codes of that very format stay as they are
+};
+
 // True for formats whose products are sums of integers: rows of x are quantized to 8 bits first.
 constexpr bool IsInteger(WeightFormat format) { return format >= WeightFormat::kInt8; }
 

@@ -20,19 +20,6 @@ namespace {
 // kilobytes, stays in the first-level cache.
 constexpr int kBlockInputs = 32;
 
-struct F32Source {
-  using Element = float;
-  static float Read(float value) { return value; }
-};
-struct F16Source {
-  using Element = uint16_t;
-  static float Read(uint16_t bits) { return HalfToFloat(bits); }
-};
-struct BF16Source {
-  using Element = uint16_t;
-  static float Read(uint16_t bits) { return ToFloat(BFloat16{bits}); }
-};
-
 // Element (k, c) of a panel, for each stored type.
 struct F32Panel {
   using Element = float;
@@ -47,41 +34,20 @@ struct BF16Panel {
   static float Read(uint16_t bits) { return ToFloat(BFloat16{bits}); }
 };
 
-// Packs rows of a source into columns [column_begin, column_begin + num_rows) of one panel.
-template <typename Source, typename Panel>
-void PackColumns(const std::byte* rows, int64_t row_bytes, int num_rows, int cols, int column_begin, std::byte* panel) {
-  using SourceElement = typename Source::Element;
+// Packs rows of type `source` into columns [column_begin, column_begin + num_rows) of one panel.
+template <typename Panel>
+void PackColumns(const std::byte* rows, DType source, int64_t row_bytes, int num_rows, int cols, int column_begin,
+                 std::byte* panel) {
   auto* out = reinterpret_cast<typename Panel::Element*>(panel);
   for (int block = 0; block < cols; block += kBlockInputs) {
     const int num_inputs = std::min(kBlockInputs, cols - block);
     for (int row = 0; row < num_rows; ++row) {
-      SourceElement values[kBlockInputs];  // by memcpy, as files align nothing
-      std::memcpy(values, rows + row * row_bytes + block * sizeof(SourceElement), num_inputs * sizeof(SourceElement));
+      float values[kBlockInputs];
+      ToFloats(source, rows + row * row_bytes + block * DTypeBytes(source), num_inputs, values);
       for (int i = 0; i < num_inputs; ++i) {
-        out[Panel::Index(block + i, column_begin + row)] = Panel::Write(Source::Read(values[i]));
+        out[Panel::Index(block + i, column_begin + row)] = Panel::Write(values[i]);
       }
     }
-  }
-}
-
-// Reads a row of a source as floats.
-template <typename Source>
-void ReadRow(const std::byte* row, int cols, float* out) {
-  for (int k = 0; k < cols; ++k) {
-    typename Source::Element element;
-    std::memcpy(&element, row + k * sizeof(element), sizeof(element));
-    out[k] = Source::Read(element);
-  }
-}
-
-void ReadRow(const std::byte* row, DType source, int cols, float* out) {
-  switch (source) {
-    case DType::kF32:
-      return ReadRow<F32Source>(row, cols, out);
-    case DType::kF16:
-      return ReadRow<F16Source>(row, cols, out);
-    case DType::kBF16:
-      return ReadRow<BF16Source>(row, cols, out);
   }
 }
 
@@ -97,26 +63,27 @@ int64_t Int4GroupOffset(int64_t group, bool has_zero_points) {
 int64_t Int4Offset(int64_t step, int column) { return step * kInt4StepBytes + column % (kPanelColumns / 2) * 4; }
 int HalfOfByte(int column) { return column < kPanelColumns / 2 ? 0 : 4; }
 
-void PackInt8Column(std::span<const float> weights, int column, std::byte* panel) {
-  std::vector<uint8_t> codes(static_cast<size_t>(PaddedInputs(WeightFormat::kInt8, static_cast<int>(weights.size()))),
-                             uint8_t{kInt8ZeroPoint});
-  StoreScale(QuantizeInt8(weights, std::span(codes).first(weights.size())), column, panel);
-  for (size_t step = 0; step < codes.size() / 4; ++step) {
-    std::memcpy(panel + Int8Offset(static_cast<int64_t>(step), column), codes.data() + 4 * step, 4);
+void PackInt8Column(const QuantizedRow& row, int column, std::byte* panel) {
+  StoreScale(row.scale, column, panel);
+  const int num_inputs = static_cast<int>(row.codes.size());
+  for (int k = 0; k < PaddedInputs(WeightFormat::kInt8, num_inputs); ++k) {
+    panel[Int8Offset(k / 4, column) + k % 4] = std::byte{k < num_inputs ? row.codes[k] : uint8_t{kInt8ZeroPoint}};
   }
 }
 
-void PackInt4Column(std::span<const float> weights, int column, std::byte* panel) {
-  const size_t num_groups = (weights.size() + kGroupInputs - 1) / kGroupInputs;
-  std::vector<uint8_t> codes(num_groups * kGroupInputs, uint8_t{kInt4ZeroPoint});
-  std::vector<uint16_t> group_scales(num_groups);
-  StoreScale(QuantizeInt4(weights, std::span(codes).first(weights.size()), group_scales), column, panel);
-  for (size_t group = 0; group < num_groups; ++group) {
-    std::byte* const out = panel + Int4GroupOffset(static_cast<int64_t>(group), /*has_zero_points=*/false);
+void PackInt4Column(const QuantizedRow& row, bool has_zero_points, int column, std::byte* panel) {
+  StoreScale(row.scale, column, panel);
+  const int num_inputs = static_cast<int>(row.codes.size());
+  for (size_t group = 0; group < row.group_scales.size(); ++group) {
+    std::byte* const out = panel + Int4GroupOffset(static_cast<int64_t>(group), has_zero_points);
+    const uint8_t zero_point = row.zero_points.empty() ? uint8_t{kInt4ZeroPoint} : row.zero_points[group];
+    const int begin = static_cast<int>(group) * kGroupInputs;
     for (int k = 0; k < kGroupInputs; ++k) {
-      out[Int4Offset(k / 4, column) + k % 4] |= std::byte{codes[group * kGroupInputs + k]} << HalfOfByte(column);
+      const int code = begin + k < num_inputs ? row.codes[begin + k] : std::min<int>(zero_point, 15);
+      out[Int4Offset(k / 4, column) + k % 4] |= static_cast<std::byte>(code << HalfOfByte(column));
     }
-    std::memcpy(out + kInt4CodeBytes + 2 * column, &group_scales[group], 2);
+    std::memcpy(out + kInt4CodeBytes + 2 * column, &row.group_scales[group], 2);
+    if (has_zero_points) out[kInt4CodeBytes + kInt4ScaleBytes + column] = std::byte{zero_point};
   }
 }
 
@@ -142,21 +109,6 @@ void UnpackInt4Column(const PackedWeights& packed, const std::byte* panel, int c
   }
 }
 
-using PackFunction = void (*)(const std::byte*, int64_t, int, int, int, std::byte*);
-
-PackFunction SelectPack(DType source, WeightFormat format) {
-  const bool f32 = format == WeightFormat::kF32;
-  switch (source) {
-    case DType::kF32:
-      return f32 ? PackColumns<F32Source, F32Panel> : PackColumns<F32Source, BF16Panel>;
-    case DType::kF16:
-      return f32 ? PackColumns<F16Source, F32Panel> : PackColumns<F16Source, BF16Panel>;
-    case DType::kBF16:
-      return f32 ? PackColumns<BF16Source, F32Panel> : PackColumns<BF16Source, BF16Panel>;
-  }
-  return nullptr;
-}
-
 template <typename Panel>
 void UnpackColumn(const std::byte* panel, int column, int cols, float* out) {
   const auto* elements = reinterpret_cast<const typename Panel::Element*>(panel);
@@ -165,12 +117,13 @@ void UnpackColumn(const std::byte* panel, int column, int cols, float* out) {
 
 }  // namespace
 
-PackedWeights PackedShape(WeightFormat format, int rows, int cols) {
-  return {.panel_bytes = PanelBytes(format, cols),
+PackedWeights PackedShape(WeightFormat format, int rows, int cols, bool has_zero_points) {
+  return {.panel_bytes = PanelBytes(format, cols, has_zero_points),
           .rows = rows,
           .cols = cols,
           .padded_cols = static_cast<int>(PaddedInputs(format, cols)),
-          .format = format};
+          .format = format,
+          .has_zero_points = has_zero_points};
 }
 
 absl::StatusOr<WeightMatrix> WeightMatrix::Pack(const void* row_major, DType source, int rows, int cols,
@@ -203,14 +156,15 @@ void WeightMatrix::CopyRow(int row, float* out) const {
   }
 }
 
-absl::StatusOr<WeightMatrixBuilder> WeightMatrixBuilder::Create(int rows, int cols, WeightFormat format) {
+absl::StatusOr<WeightMatrixBuilder> WeightMatrixBuilder::Create(int rows, int cols, WeightFormat format,
+                                                                bool has_zero_points) {
   if (rows <= 0 || cols <= 0) {
     return absl::InvalidArgumentError(StrCat("a weight of ", rows, " x ", cols, " is empty"));
   }
   const int64_t padded_cols = PaddedInputs(format, cols);
   WeightMatrixBuilder builder;
   const int64_t num_panels = (int64_t{rows} + kPanelColumns - 1) / kPanelColumns;
-  builder.packed_ = PackedShape(format, rows, cols);
+  builder.packed_ = PackedShape(format, rows, cols, has_zero_points);
   const int64_t panel_bytes = builder.packed_.panel_bytes;
   if (padded_cols > std::numeric_limits<int>::max() ||
       panel_bytes > std::numeric_limits<int64_t>::max() / num_panels) {
@@ -251,23 +205,49 @@ absl::Status WeightMatrixBuilder::AddRows(int row_begin, const void* row_major, 
   const int64_t row_bytes = stride * DTypeBytes(source);
   const auto* const rows = static_cast<const std::byte*>(row_major);
   if (IsInteger(packed_.format)) {
-    const auto pack = packed_.format == WeightFormat::kInt8 ? PackInt8Column : PackInt4Column;
     std::vector<float> weights(static_cast<size_t>(packed_.cols));
+    QuantizedRow quantized;
     for (int i = 0; i < num_rows; ++i) {
-      ReadRow(rows + i * row_bytes, source, packed_.cols, weights.data());
-      pack(weights, (row_begin + i) % kPanelColumns, PanelOf(row_begin + i));
+      ToFloats(source, rows + i * row_bytes, packed_.cols, weights.data());
+      (packed_.format == WeightFormat::kInt8 ? QuantizeInt8 : QuantizeInt4)(weights, quantized);
+      StoreRow(row_begin + i, quantized);
     }
   } else {
-    const PackFunction pack = SelectPack(source, packed_.format);
+    const auto pack = packed_.format == WeightFormat::kF32 ? PackColumns<F32Panel> : PackColumns<BF16Panel>;
     for (int done = 0; done < num_rows;) {
       const int column = (row_begin + done) % kPanelColumns;
       const int count = std::min(kPanelColumns - column, num_rows - done);
-      pack(rows + done * row_bytes, row_bytes, count, packed_.cols, column, PanelOf(row_begin + done));
+      pack(rows + done * row_bytes, source, row_bytes, count, packed_.cols, column, PanelOf(row_begin + done));
       done += count;
     }
   }
   rows_added_ += num_rows;
   return absl::OkStatus();
+}
+
+absl::Status WeightMatrixBuilder::AddQuantizedRow(int row, const QuantizedRow& quantized) {
+  RETURN_IF_ERROR(CheckRows(row, 1));
+  const bool is_int4 = packed_.format == WeightFormat::kInt4;
+  const size_t num_groups = is_int4 ? static_cast<size_t>(packed_.padded_cols) / kGroupInputs : 0;
+  if (!IsInteger(packed_.format) || quantized.codes.size() != static_cast<size_t>(packed_.cols) ||
+      quantized.group_scales.size() != num_groups ||
+      !(quantized.zero_points.empty() || (packed_.has_zero_points && quantized.zero_points.size() == num_groups))) {
+    return absl::InvalidArgumentError(StrCat("a row of ", quantized.codes.size(), " codes, ",
+                                             quantized.group_scales.size(), " groups and ",
+                                             quantized.zero_points.size(), " zero points for a weight of ",
+                                             packed_.cols, " ", WeightFormatName(packed_.format), " inputs"));
+  }
+  StoreRow(row, quantized);
+  ++rows_added_;
+  return absl::OkStatus();
+}
+
+void WeightMatrixBuilder::StoreRow(int row, const QuantizedRow& quantized) {
+  if (packed_.format == WeightFormat::kInt8) {
+    PackInt8Column(quantized, row % kPanelColumns, PanelOf(row));
+  } else {
+    PackInt4Column(quantized, packed_.has_zero_points, row % kPanelColumns, PanelOf(row));
+  }
 }
 
 absl::StatusOr<WeightMatrix> WeightMatrixBuilder::Finish() {

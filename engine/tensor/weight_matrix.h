@@ -15,14 +15,16 @@
 
 namespace expertd {
 
+struct QuantizedRow;
+
 // What products must know of a matrix [rows, cols] in `format`, but for its bytes.
-PackedWeights PackedShape(WeightFormat format, int rows, int cols);
+PackedWeights PackedShape(WeightFormat format, int rows, int cols, bool has_zero_points = false);
 
 // Immutable, so concurrent reads are safe; copies share the bytes.
 class WeightMatrix {
  public:
-  // Packs `rows` x `cols` elements of type `source` at `row_major` in `format`: rounded to nearest even, or quantized
-  // (quantize.h). Errors: InvalidArgument (empty or negative shape), ResourceExhausted.
+  // Packs `rows` x `cols` elements of the float type `source` at `row_major` in `format`: rounded to nearest even, or
+  // quantized (quantize.h). Errors: InvalidArgument (empty or negative shape), ResourceExhausted.
   static absl::StatusOr<WeightMatrix> Pack(const void* row_major, DType source, int rows, int cols,
                                            WeightFormat format);
 
@@ -53,13 +55,18 @@ class WeightMatrix {
 // Used by one thread at a time.
 class WeightMatrixBuilder {
  public:
-  // Errors: InvalidArgument, ResourceExhausted, as Pack.
-  static absl::StatusOr<WeightMatrixBuilder> Create(int rows, int cols, WeightFormat format);
+  // `has_zero_points`: int4 only. Errors: InvalidArgument, ResourceExhausted, as Pack.
+  static absl::StatusOr<WeightMatrixBuilder> Create(int rows, int cols, WeightFormat format,
+                                                    bool has_zero_points = false);
 
-  // Packs `num_rows` rows of `cols` elements of type `source` into rows [row_begin, row_begin + num_rows). Row i starts
-  // at element i * source_row_stride of `row_major` (0: the stride is `cols`), which needs no alignment. Errors:
-  // InvalidArgument when the rows do not lie inside the matrix.
+  // Packs `num_rows` rows of `cols` elements of the float type `source` into rows [row_begin, row_begin + num_rows).
+  // Row i starts at element i * source_row_stride of `row_major` (0: the stride is `cols`), which needs no alignment.
+  // Errors: InvalidArgument when the rows do not lie inside the matrix.
   absl::Status AddRows(int row_begin, const void* row_major, DType source, int num_rows, int64_t source_row_stride = 0);
+
+  // Packs a row of an int8 or int4 matrix whose codes are there already, bit for bit. Errors: InvalidArgument when the
+  // row lies outside or has another number of codes or groups than the matrix, or zero points that the matrix lacks.
+  absl::Status AddQuantizedRow(int row, const QuantizedRow& quantized);
 
   // Leaves `num_rows` rows from `row_begin` on as zeros. Errors: as AddRows.
   absl::Status AddZeroRows(int row_begin, int num_rows);
@@ -73,6 +80,7 @@ class WeightMatrixBuilder {
 
  private:
   absl::Status CheckRows(int row_begin, int num_rows) const;
+  void StoreRow(int row, const QuantizedRow& quantized);
   std::byte* PanelOf(int row);
 
   PackedWeights packed_;

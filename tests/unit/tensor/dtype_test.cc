@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 namespace expertd {
@@ -57,6 +58,31 @@ TEST(DTypeTest, RoundsHalvesToNearestEven) {
   EXPECT_EQ(FloatToHalf(0x1p-25f), 0x0000);                    // half of the smallest: to even
   EXPECT_EQ(FloatToHalf(0x1.8p-24f), 0x0002);                  // a tie: to even
   EXPECT_EQ(FloatToHalf(-0x1p-24f), 0x8001);
+}
+
+std::vector<float> Floats(DType dtype, const std::vector<uint8_t>& bytes) {
+  std::vector<float> values(bytes.size() / static_cast<size_t>(DTypeBytes(dtype)));
+  ToFloats(dtype, reinterpret_cast<const std::byte*>(bytes.data()), static_cast<int64_t>(values.size()), values.data());
+  return values;
+}
+
+TEST(DTypeTest, ReadsEightBitFloats) {
+  EXPECT_THAT(Floats(DType::kF8E4M3, {0x00, 0x01, 0x08, 0x38, 0x40, 0x7e, 0xb8}),
+              testing::ElementsAre(0.0f, 0x1p-9f, 0x1p-6f, 1.0f, 2.0f, 448.0f, -1.0f));
+  EXPECT_TRUE(std::isnan(Floats(DType::kF8E4M3, {0x7f})[0]));
+  EXPECT_TRUE(std::isnan(Floats(DType::kF8E4M3, {0xff})[0]));
+}
+
+TEST(DTypeTest, ReadsExponents) {
+  EXPECT_THAT(Floats(DType::kF8E8M0, {0, 127, 130, 254}), testing::ElementsAre(0x1p-127f, 1.0f, 8.0f, 0x1p127f));
+  EXPECT_TRUE(std::isnan(Floats(DType::kF8E8M0, {255})[0]));
+}
+
+TEST(DTypeTest, ReadsIntegers) {
+  EXPECT_THAT(Floats(DType::kI8, {0x80, 0x7f}), testing::ElementsAre(-128.0f, 127.0f));
+  EXPECT_THAT(Floats(DType::kU8, {0x80, 0x7f}), testing::ElementsAre(128.0f, 127.0f));
+  EXPECT_THAT(Floats(DType::kI32, {0xfe, 0xff, 0xff, 0xff}), testing::ElementsAre(-2.0f));
+  EXPECT_THAT(Floats(DType::kI64, {5, 1, 0, 0, 0, 0, 0, 0}), testing::ElementsAre(261.0f));
 }
 
 }  // namespace

@@ -10,6 +10,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "engine/tensor/quantize.h"
+
 namespace expertd {
 namespace {
 
@@ -247,6 +249,75 @@ TEST(WeightMatrixBuilderTest, ReadsSourcesAtAnyAddress) {
 
   ASSERT_TRUE(matrix.ok()) << matrix.status();
   EXPECT_THAT(Row(*matrix, 0), ElementsAre(1.5f, 2.5f, 3.5f));
+}
+
+TEST(WeightMatrixBuilderTest, TakesCodesBitForBit) {
+  auto int8 = WeightMatrixBuilder::Create(2, 3, WeightFormat::kInt8);
+  auto int4 = WeightMatrixBuilder::Create(18, 130, WeightFormat::kInt4, /*has_zero_points=*/true);
+  ASSERT_TRUE(int8.ok() && int4.ok());
+  QuantizedRow row = {.scale = 0.25f, .codes = {0, 255, 130}};
+  QuantizedRow pointed = {.scale = 0.5f,
+                          .codes = std::vector<uint8_t>(130, 15),
+                          .group_scales = {FloatToHalf(3.0f), FloatToHalf(-1.0f)},
+                          .zero_points = {16, 2}};
+  pointed.codes[129] = 4;
+
+  ASSERT_TRUE(int8->AddZeroRows(0, 1).ok());
+  ASSERT_TRUE(int8->AddQuantizedRow(1, row).ok());
+  ASSERT_TRUE(int4->AddZeroRows(0, 16).ok());
+  ASSERT_TRUE(int4->AddQuantizedRow(16, pointed).ok());
+  pointed.zero_points.clear();  // in the middle
+  ASSERT_TRUE(int4->AddQuantizedRow(17, pointed).ok());
+  const auto eight = int8->Finish(), four = int4->Finish();
+
+  ASSERT_TRUE(eight.ok() && four.ok());
+  EXPECT_THAT(Row(*eight, 1), ElementsAre(-32.0f, 31.75f, 0.5f));
+  EXPECT_EQ(Row(*four, 16)[0], 0.5f * 3.0f * -1);
+  EXPECT_EQ(Row(*four, 16)[128], -0.5f * 13);
+  EXPECT_EQ(Row(*four, 16)[129], -0.5f * 2);
+  EXPECT_EQ(Row(*four, 17)[0], 0.5f * 3.0f * 7);
+}
+
+TEST(WeightMatrixBuilderTest, RefusesCodesOfAnotherSize) {
+  auto builder = WeightMatrixBuilder::Create(1, 130, WeightFormat::kInt4);
+  ASSERT_TRUE(builder.ok());
+  const QuantizedRow good = {.codes = std::vector<uint8_t>(130), .group_scales = {0, 0}};
+  QuantizedRow short_row = good, few_groups = good, pointed = good;
+  short_row.codes.pop_back();
+  few_groups.group_scales.pop_back();
+  pointed.zero_points = {1, 2};
+
+  for (const QuantizedRow& row : {short_row, few_groups, pointed}) {
+    EXPECT_EQ(builder->AddQuantizedRow(0, row).code(), absl::StatusCode::kInvalidArgument);
+  }
+  EXPECT_EQ(builder->AddQuantizedRow(1, good).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(builder->AddQuantizedRow(0, good).ok());
+}
+
+// What a column scale times half-precision group scales stand for.
+std::vector<float> Joined(const std::vector<float>& group_scales) {
+  QuantizedRow row;
+  SplitScales(group_scales, row);
+  std::vector<float> joined;
+  for (const uint16_t half : row.group_scales) joined.push_back(row.scale * HalfToFloat(half));
+  return joined;
+}
+
+TEST(SplitScalesTest, IsExactWhereHalfPrecisionHasRoom) {
+  for (const std::vector<float>& scales : {
+           std::vector<float>{0.1f, 0.1f, 0.1f},                                       // equal
+           std::vector<float>{HalfToFloat(0x7bff), HalfToFloat(0x0001), -0.5f},        // halves, largest to smallest
+           std::vector<float>{ToFloat(BFloat16{0x2b81}), ToFloat(BFloat16{0x2503})},   // bf16, near 1e-12 and 1e-16
+           std::vector<float>{0x1.008p100f, 0x1.fecp72f, 0.0f}}) {                     // 2^28 apart
+    EXPECT_EQ(Joined(scales), scales);
+  }
+}
+
+TEST(SplitScalesTest, RoundsOthersToElevenBits) {
+  const std::vector<float> joined = Joined({0.1f, 0.3f});
+
+  EXPECT_NEAR(joined[0], 0.1f, 0.1f * 0x1p-11f);
+  EXPECT_NEAR(joined[1], 0.3f, 0.3f * 0x1p-11f);
 }
 
 TEST(WeightMatrixBuilderTest, RefusesEmptyShapes) {
