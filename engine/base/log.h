@@ -8,6 +8,7 @@
 #pragma once
 
 #include <initializer_list>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -27,7 +28,11 @@ enum class LogLevel { kDebug, kInfo, kWarning, kError };
 // Lines below this level are dropped. Initially kInfo.
 void SetLogLevel(LogLevel level);
 
-void Log(LogLevel level, std::string_view event, std::initializer_list<LogField> fields);
+void Log(LogLevel level, std::string_view event, std::span<const LogField> fields);
+
+inline void Log(LogLevel level, std::string_view event, std::initializer_list<LogField> fields) {
+  Log(level, event, std::span(fields.begin(), fields.size()));
+}
 
 inline void LogInfo(std::string_view event, std::initializer_list<LogField> fields = {}) {
   Log(LogLevel::kInfo, event, fields);

@@ -29,7 +29,7 @@ constexpr char kIndexName[] = "expertd_weights.json";
 constexpr char kDataName[] = "expertd_weights.bin";
 
 // Counts up with every change of the index or of tensor/panel_layout.h.
-constexpr int64_t kVersion = 1;
+constexpr int64_t kVersion = 2;
 
 constexpr int64_t kAlignment = 64;
 
@@ -37,6 +37,7 @@ constexpr int64_t kAlignment = 64;
 struct Entry {
   std::string kind;  // "matrix", "table" or "vector"
   std::string format;
+  bool has_zero_points = false;
   int rows = 0;
   int cols = 0;
   int64_t offset = 0;
@@ -71,7 +72,7 @@ absl::StatusOr<WeightFormat> FormatOf(const Json& index, const std::string& dir)
 int64_t BytesOf(const Entry& entry) {
   const std::optional<WeightFormat> format = WeightFormatNamed(entry.format);
   if (!format) return -1;
-  if (entry.kind == "matrix") return PackedBytes(*format, entry.rows, entry.cols);
+  if (entry.kind == "matrix") return PackedBytes(*format, entry.rows, entry.cols, entry.has_zero_points);
   if (IsInteger(*format)) return -1;
   return int64_t{entry.rows} * entry.cols * (*format == WeightFormat::kF32 ? 4 : 2);
 }
@@ -81,6 +82,7 @@ absl::StatusOr<Entry> ParseEntry(const Json& json, int64_t data_bytes) {
   Entry entry;
   ASSIGN_OR_RETURN(entry.kind, JsonStringOr(json, "kind", ""));
   ASSIGN_OR_RETURN(entry.format, JsonStringOr(json, "format", ""));
+  ASSIGN_OR_RETURN(entry.has_zero_points, JsonBoolOr(json, "zero_points", false));
   ASSIGN_OR_RETURN(const int64_t rows, JsonInt(json, "rows", 1, INT32_MAX / 2));
   ASSIGN_OR_RETURN(const int64_t cols, JsonInt(json, "cols", 1, INT32_MAX / 2));
   entry.rows = static_cast<int>(rows);
@@ -111,32 +113,37 @@ class PackedReader : public WeightReader {
   int64_t total_bytes() const override { return file_->size_bytes(); }
 
   absl::StatusOr<WeightMatrix> Matrix(const MatrixSpec& spec) override {
-    const WeightFormat wanted = spec.format.value_or(format());
-    ASSIGN_OR_RETURN(SharedBytes bytes,
-                     Find("matrix", spec.name, WeightFormatName(wanted), spec.num_rows(), spec.cols));
-    return WeightMatrix::Over(PackedShape(wanted, spec.num_rows(), spec.cols), std::move(bytes));
+    ASSIGN_OR_RETURN(const Entry* const entry, FindEntry("matrix", spec.name));
+    // A matrix that does not say how it is held may be held otherwise than most: checkpoints mix formats.
+    const std::string format(spec.format ? WeightFormatName(*spec.format) : std::string_view(entry->format));
+    ASSIGN_OR_RETURN(SharedBytes bytes, Read(spec.name, *entry, format, spec.num_rows(), spec.cols));
+    return WeightMatrix::Over(
+        PackedShape(*WeightFormatNamed(format), spec.num_rows(), spec.cols, entry->has_zero_points), std::move(bytes));
   }
 
   absl::StatusOr<std::vector<float>> Vector(std::string_view tensor, int size) override {
-    ASSIGN_OR_RETURN(const SharedBytes bytes, Find("vector", tensor, "f32", 1, size));
+    ASSIGN_OR_RETURN(const Entry* const entry, FindEntry("vector", tensor));
+    ASSIGN_OR_RETURN(const SharedBytes bytes, Read(tensor, *entry, "f32", 1, size));
     std::vector<float> values(static_cast<size_t>(size));
     std::memcpy(values.data(), bytes.data, static_cast<size_t>(bytes.size_bytes));
     return values;
   }
 
   absl::StatusOr<SharedBytes> Table(std::string_view tensor, int rows, int cols, DType dtype) override {
-    return Find("table", tensor, DTypeName(dtype), rows, cols);
+    ASSIGN_OR_RETURN(const Entry* const entry, FindEntry("table", tensor));
+    return Read(tensor, *entry, DTypeName(dtype), rows, cols);
   }
 
  private:
-  // The bytes of an entry, checked: reading all of them now also brings them into memory, by all threads at once.
-  absl::StatusOr<SharedBytes> Find(std::string_view kind, std::string_view name, std::string_view format, int rows,
-                                   int cols) {
+  absl::StatusOr<const Entry*> FindEntry(std::string_view kind, std::string_view name) const {
     const auto found = entries_.find(name);
-    if (found == entries_.end() || found->second.kind != kind) {
-      return absl::NotFoundError(StrCat(path_, " has no ", kind, " ", ShowName(name)));
-    }
-    const Entry& entry = found->second;
+    if (found != entries_.end() && found->second.kind == kind) return &found->second;
+    return absl::NotFoundError(StrCat(path_, " has no ", kind, " ", ShowName(name)));
+  }
+
+  // The bytes of an entry, checked: reading all of them now also brings them into memory, by all threads at once.
+  absl::StatusOr<SharedBytes> Read(std::string_view name, const Entry& entry, std::string_view format, int rows,
+                                   int cols) {
     if (entry.rows != rows || entry.cols != cols || entry.format != format) {
       return absl::InvalidArgumentError(StrCat(path_, ": ", ShowName(name), " is ", entry.rows, " x ", entry.cols, " ",
                                                entry.format, "; config.json calls for ", rows, " x ", cols, " ",
@@ -222,8 +229,9 @@ absl::Status CopySmallFiles(const std::string& from, const std::string& to) {
     const fs::path& path = entry.path();
     const std::string name = path.filename().string();
     if (!entry.is_regular_file(error) || name.starts_with('.') || IsWeightFile(path)) continue;
-    if (name == kIndexName || name == kMegatronLatestName || entry.file_size(error) > kMaxBytes) continue;
-    if (fs::exists(fs::path(to) / name, error)) continue;
+    // The index of another packed folder, and descriptions of tensors that are not in this one.
+    if (name == kIndexName || name == kMegatronLatestName || name.starts_with("quant_model_")) continue;
+    if (entry.file_size(error) > kMaxBytes || fs::exists(fs::path(to) / name, error)) continue;
     fs::copy_file(path, fs::path(to) / name, error);
     if (error) return absl::DataLossError(StrCat(path.string(), " cannot be copied: ", error.message()));
   }
@@ -242,20 +250,21 @@ class Writer : public PackedFolderWriter {
 
   absl::Status Open() { return data_.Open(unfinished_ + "/" + kDataName); }
 
-  absl::Status Add(std::string_view kind, std::string_view name, std::string_view format, int rows, int cols,
-                   const void* data, int64_t size_bytes) ABSL_LOCKS_EXCLUDED(mutex_) {
-    const uint64_t checksum = ChecksumOf(static_cast<const std::byte*>(data), size_bytes);
+  // `entry` but for offset and checksum; its bytes are at `data`.
+  absl::Status Add(std::string_view name, const Entry& entry, const void* data) ABSL_LOCKS_EXCLUDED(mutex_) {
+    const uint64_t checksum = ChecksumOf(static_cast<const std::byte*>(data), entry.size_bytes);
     MutexLock lock(&mutex_);
     constexpr char kZeros[kAlignment] = {};
     RETURN_IF_ERROR(data_.Append(kZeros, (kAlignment - data_.offset() % kAlignment) % kAlignment));
     entries_.push_back({{"name", std::string(name)},
-                        {"kind", std::string(kind)},
-                        {"format", std::string(format)},
-                        {"rows", rows},
-                        {"cols", cols},
+                        {"kind", entry.kind},
+                        {"format", entry.format},
+                        {"rows", entry.rows},
+                        {"cols", entry.cols},
                         {"offset", data_.offset()},
                         {"xxh3", absl::StrCat(absl::Hex(checksum, absl::kZeroPad16))}});
-    return data_.Append(data, size_bytes);
+    if (entry.has_zero_points) entries_.back()["zero_points"] = true;
+    return data_.Append(data, entry.size_bytes);
   }
 
   std::unique_ptr<WeightReader> Tee(WeightReader& reader) override;
@@ -298,26 +307,39 @@ class TeeReader : public WeightReader {
 
   bool Has(std::string_view tensor) const override { return reader_.Has(tensor); }
   int64_t total_bytes() const override { return reader_.total_bytes(); }
+  absl::Status Finish() override { return reader_.Finish(); }
 
   absl::StatusOr<WeightMatrix> Matrix(const MatrixSpec& spec) override {
     ASSIGN_OR_RETURN(const WeightMatrix matrix, reader_.Matrix(spec));
     Count();
-    RETURN_IF_ERROR(writer_.Add("matrix", spec.name, WeightFormatName(matrix.format()), matrix.rows(), matrix.cols(),
-                                matrix.bytes().data(), matrix.size_bytes()));
+    const Entry entry = {.kind = "matrix",
+                         .format = std::string(WeightFormatName(matrix.format())),
+                         .has_zero_points = matrix.packed().has_zero_points,
+                         .rows = matrix.rows(),
+                         .cols = matrix.cols(),
+                         .size_bytes = matrix.size_bytes()};
+    RETURN_IF_ERROR(writer_.Add(spec.name, entry, matrix.bytes().data()));
     return WeightMatrix::Over(matrix.packed(), SharedBytes());
   }
 
   absl::StatusOr<std::vector<float>> Vector(std::string_view tensor, int size) override {
     ASSIGN_OR_RETURN(std::vector<float> values, reader_.Vector(tensor, size));
     Count();
-    RETURN_IF_ERROR(writer_.Add("vector", tensor, "f32", 1, size, values.data(), size * int64_t{sizeof(float)}));
+    const Entry entry = {
+        .kind = "vector", .format = "f32", .rows = 1, .cols = size, .size_bytes = size * int64_t{sizeof(float)}};
+    RETURN_IF_ERROR(writer_.Add(tensor, entry, values.data()));
     return values;
   }
 
   absl::StatusOr<SharedBytes> Table(std::string_view tensor, int rows, int cols, DType dtype) override {
     ASSIGN_OR_RETURN(const SharedBytes table, reader_.Table(tensor, rows, cols, dtype));
     Count();
-    RETURN_IF_ERROR(writer_.Add("table", tensor, DTypeName(dtype), rows, cols, table.data, table.size_bytes));
+    const Entry entry = {.kind = "table",
+                         .format = std::string(DTypeName(dtype)),
+                         .rows = rows,
+                         .cols = cols,
+                         .size_bytes = table.size_bytes};
+    RETURN_IF_ERROR(writer_.Add(tensor, entry, table.data));
     return SharedBytes();
   }
 

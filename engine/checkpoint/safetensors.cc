@@ -29,13 +29,13 @@ struct DTypeEntry {
 
 // Every type of the format, so that sizes can be checked; those without a DType are refused when asked for.
 constexpr std::array<DTypeEntry, 22> kDTypes = {{
-    {"F32", 32, DType::kF32},         {"F16", 16, DType::kF16},     {"BF16", 16, DType::kBF16},
-    {"F64", 64, std::nullopt},        {"C64", 64, std::nullopt},    {"F8_E4M3", 8, std::nullopt},
-    {"F8_E5M2", 8, std::nullopt},     {"F8_E8M0", 8, std::nullopt}, {"F8_E4M3FNUZ", 8, std::nullopt},
-    {"F8_E5M2FNUZ", 8, std::nullopt}, {"F6_E2M3", 6, std::nullopt}, {"F6_E3M2", 6, std::nullopt},
-    {"F4", 4, std::nullopt},          {"I64", 64, std::nullopt},    {"U64", 64, std::nullopt},
-    {"I32", 32, std::nullopt},        {"U32", 32, std::nullopt},    {"I16", 16, std::nullopt},
-    {"U16", 16, std::nullopt},        {"I8", 8, std::nullopt},      {"U8", 8, std::nullopt},
+    {"F32", 32, DType::kF32},         {"F16", 16, DType::kF16},         {"BF16", 16, DType::kBF16},
+    {"F8_E4M3", 8, DType::kF8E4M3},   {"F8_E8M0", 8, DType::kF8E8M0},   {"I8", 8, DType::kI8},
+    {"U8", 8, DType::kU8},            {"I32", 32, DType::kI32},         {"I64", 64, DType::kI64},
+    {"F64", 64, std::nullopt},        {"C64", 64, std::nullopt},        {"F8_E5M2", 8, std::nullopt},
+    {"F8_E4M3FNUZ", 8, std::nullopt}, {"F8_E5M2FNUZ", 8, std::nullopt}, {"F6_E2M3", 6, std::nullopt},
+    {"F6_E3M2", 6, std::nullopt},     {"F4", 4, std::nullopt},          {"U64", 64, std::nullopt},
+    {"U32", 32, std::nullopt},        {"I16", 16, std::nullopt},        {"U16", 16, std::nullopt},
     {"BOOL", 8, std::nullopt},
 }};
 
@@ -262,7 +262,7 @@ class SafetensorsSource : public WeightSource {
     const auto& [shard, entry] = found->second;
     if (!entry.dtype->supported.has_value()) {
       return absl::UnimplementedError(
-          StrCat("tensor ", ShowName(name), " has dtype ", entry.dtype->name, "; supported are F32, F16 and BF16"));
+          StrCat("tensor ", ShowName(name), " has dtype ", entry.dtype->name, "; no format that is read has it"));
     }
     return WeightTensor{entry.shape, *entry.dtype->supported, shard->data + entry.begin, entry.end - entry.begin};
   }
@@ -321,17 +321,41 @@ absl::StatusOr<std::unique_ptr<WeightSource>> OpenIndexed(const std::string& dir
   return source;
 }
 
+// The one file of `dir` that begins with `prefix` and ends with `ending`; empty when there is none. Errors:
+// InvalidArgument when there are several.
+absl::StatusOr<std::string> FindOne(const std::string& dir, std::string_view prefix, std::string_view ending) {
+  std::string found;
+  std::error_code error;
+  for (const std::filesystem::directory_entry& entry : std::filesystem::directory_iterator(dir, error)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with(prefix) || !name.ends_with(ending)) continue;
+    if (!found.empty()) {
+      return absl::InvalidArgumentError(StrCat(ShowName(dir), " has several files ", prefix, "*", ending));
+    }
+    found = entry.path().string();
+  }
+  return found;
+}
+
+absl::StatusOr<std::unique_ptr<WeightSource>> OpenSingle(const std::string& path) {
+  ASSIGN_OR_RETURN(std::unique_ptr<Shard> shard, OpenShard(path));
+  return std::make_unique<SafetensorsSource>(std::move(shard));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<WeightSource>> OpenSafetensors(const std::string& dir) {
   const std::string single = dir + "/model.safetensors";
   const std::string index = dir + "/model.safetensors.index.json";
   std::error_code error;
-  if (std::filesystem::exists(single, error)) {
-    ASSIGN_OR_RETURN(std::unique_ptr<Shard> shard, OpenShard(single));
-    return std::make_unique<SafetensorsSource>(std::move(shard));
-  }
+  if (std::filesystem::exists(single, error)) return OpenSingle(single);
   if (std::filesystem::exists(index, error)) return OpenIndexed(dir, index);
+  // The names that Ascend's tools give, of any version.
+  constexpr std::string_view kQuantized = "quant_model_weight";
+  ASSIGN_OR_RETURN(const std::string quantized_index, FindOne(dir, kQuantized, ".safetensors.index.json"));
+  if (!quantized_index.empty()) return OpenIndexed(dir, quantized_index);
+  ASSIGN_OR_RETURN(const std::string quantized, FindOne(dir, kQuantized, ".safetensors"));
+  if (!quantized.empty()) return OpenSingle(quantized);
   return absl::NotFoundError(StrCat(ShowName(dir), " has neither model.safetensors nor model.safetensors.index.json"));
 }
 

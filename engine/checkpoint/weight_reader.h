@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/checkpoint/stored_weights.h"
 #include "engine/checkpoint/weight_source.h"
 #include "engine/platform/memory.h"
 #include "engine/tensor/dtype.h"
@@ -40,7 +41,7 @@ struct MatrixSpec {
   std::string name;  // its own, whatever tensors it is made of
   int cols = 0;
   std::vector<TensorRows> parts;
-  std::optional<WeightFormat> format;  // the reader's, unless said
+  std::optional<WeightFormat> format;  // unless said, the reader's or the checkpoint's own (QuantizedWeights)
 
   int num_rows() const {
     int count = 0;
@@ -55,7 +56,7 @@ class WeightReader {
   explicit WeightReader(WeightFormat format) : format_(format) {}
   virtual ~WeightReader() = default;
 
-  // How matrices are held that do not say otherwise.
+  // How matrices of floats are held that do not say otherwise.
   WeightFormat format() const { return format_; }
 
   // Whether the checkpoint has a tensor of that name.
@@ -71,6 +72,10 @@ class WeightReader {
   // The tensor [rows, cols] as it is, row by row, in `dtype` (kF32 or kBF16). Errors: as Matrix.
   virtual absl::StatusOr<SharedBytes> Table(std::string_view tensor, int rows, int cols, DType dtype) = 0;
 
+  // To be called when all has been read. Errors: Unimplemented when the checkpoint has a bias, other than of zeros, of
+  // a weight that was read, but nobody asked for it: without it the model would be another one.
+  virtual absl::Status Finish() { return absl::OkStatus(); }
+
   // The bytes to read in all, and those read so far.
   virtual int64_t total_bytes() const = 0;
   int64_t bytes_read() const { return bytes_read_.load(std::memory_order_relaxed); }
@@ -83,8 +88,12 @@ class WeightReader {
   std::atomic<int64_t> bytes_read_ = 0;
 };
 
-// Reads the tensors of `source`, which must outlive the reader, and packs them; pages of the source are released once
-// packed.
+// Reads the tensors of `weights` and packs them; pages of their source are released once packed. Finish logs what
+// became of how many weights of each form.
+std::unique_ptr<WeightReader> MakeSourceReader(std::unique_ptr<StoredWeights> weights, WeightFormat format,
+                                               QuantizedWeights quantized = QuantizedWeights::kKeep);
+
+// As above, of a checkpoint of floats. `source` must outlive the reader.
 std::unique_ptr<WeightReader> MakeSourceReader(const WeightSource& source, WeightFormat format);
 
 // Reads nothing: random weights with a mean of zero and a variance that keeps activations at their size, ones for

@@ -187,11 +187,6 @@ absl::Status RefuseSlidingWindow(const Json& json) {
 }
 
 absl::Status RefuseUnsupported(const Json& json) {
-  if (const Json* const quantization = JsonFind(json, "quantization_config"); quantization != nullptr) {
-    const Json* const method = JsonFind(*quantization, "quant_method");
-    return absl::UnimplementedError(StrCat("quantization_config (", method == nullptr ? "unnamed" : ShowJson(*method),
-                                           ") is not supported; f32, f16 and bf16 checkpoints are"));
-  }
   if (const Json* const activation = JsonFind(json, "hidden_act"); activation != nullptr && *activation != "silu") {
     return absl::UnimplementedError(StrCat("hidden_act is ", ShowJson(*activation), "; only \"silu\" is supported"));
   }

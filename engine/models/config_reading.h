@@ -22,7 +22,7 @@ struct DecoderDefaults {
 
 // All that is not particular to a family: sizes, heads, rope, eps, positions, eos ids. Layers are num_hidden_layers
 // empty dense ones, to be filled in. Refuses by name what is not supported: sliding windows in use, rope types,
-// activations other than silu, quantization_config. Errors: as ParseModelConfig.
+// activations other than silu. Errors: as ParseModelConfig.
 absl::StatusOr<ModelConfig> ReadDecoderConfig(const Json& json, const DecoderDefaults& defaults);
 
 // "intermediate_size" as a dense layer.

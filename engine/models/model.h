@@ -49,6 +49,7 @@ struct LoadProgress {
 
 struct LoadOptions {
   WeightFormat weight_format = WeightFormat::kBF16;   // how matrices are held; a packed folder has its own
+  QuantizedWeights quantized_weights = QuantizedWeights::kKeep;  // of those that the checkpoint has as integers
   bool is_dummy = false;                              // random weights; only config.json is read
   std::function<void(const LoadProgress&)> progress;  // called on the loading thread, after each layer; may be empty
 };

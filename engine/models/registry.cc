@@ -52,6 +52,11 @@ struct OpenedWeights {
   std::unique_ptr<WeightReader> reader;
 };
 
+absl::Status WithFolder(const std::string& dir, const absl::Status& status) {
+  if (status.ok()) return status;
+  return absl::Status(status.code(), StrCat(dir, ": ", ToStdView(status.message())));
+}
+
 absl::StatusOr<OpenedWeights> OpenWeights(const std::string& dir, const LoadOptions& options) {
   OpenedWeights opened;
   if (options.is_dummy) {
@@ -63,7 +68,9 @@ absl::StatusOr<OpenedWeights> OpenWeights(const std::string& dir, const LoadOpti
     return opened;
   }
   ASSIGN_OR_RETURN(opened.source, OpenCheckpoint(dir));
-  opened.reader = MakeSourceReader(*opened.source, options.weight_format);
+  absl::StatusOr<std::unique_ptr<StoredWeights>> weights = OpenStoredWeights(dir, *opened.source);
+  if (!weights.ok()) return WithFolder(dir, weights.status());
+  opened.reader = MakeSourceReader(*std::move(weights), options.weight_format, options.quantized_weights);
   return opened;
 }
 
@@ -74,8 +81,9 @@ absl::StatusOr<std::unique_ptr<Model>> BuildModel(const std::string& dir, ModelC
   for (const ModelFamily* const family : kFamilies) {
     if (family->architecture != architecture) continue;
     absl::StatusOr<std::unique_ptr<Model>> model = family->build(std::move(config), reader, options, pool);
-    if (model.ok()) return model;
-    return absl::Status(model.status().code(), StrCat(dir, ": ", ToStdView(model.status().message())));
+    const absl::Status finished = model.ok() ? reader.Finish() : model.status();
+    if (!finished.ok()) return WithFolder(dir, finished);
+    return model;
   }
   return absl::InternalError(StrCat("no builder for ", architecture));
 }

@@ -10,6 +10,7 @@
 
 #include "engine/base/file.h"
 #include "engine/base/strings.h"
+#include "engine/tensor/quantize.h"
 #include "tests/unit/checkpoint/support/safetensors_file.h"
 
 namespace expertd {
@@ -176,11 +177,11 @@ TEST_F(PackedFolderTest, NoticesDataThatIsCutShort) {
 
 TEST_F(PackedFolderTest, NamesAnotherVersionAndTheRemedy) {
   ASSERT_TRUE(Pack(WeightFormat::kInt8).ok());
-  ReplaceInIndex("\"version\": 1", "\"version\": 7");
+  ReplaceInIndex("\"version\": 2", "\"version\": 7");
 
   for (const absl::Status& status : {OpenPackedFolder(packed_).status(), FindPackedFormat(packed_).status()}) {
     EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-    EXPECT_THAT(std::string(status.message()), HasSubstr("has version 7, this expertd reads 1"));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("has version 7, this expertd reads 2"));
     EXPECT_THAT(std::string(status.message()), HasSubstr("expertd quantize"));
   }
 }
@@ -206,6 +207,49 @@ TEST_F(PackedFolderTest, NamesWhatConfigJsonCallsForAndIsNotThere) {
               HasSubstr("m is 70 x 200 int8; config.json calls for 70 x 300 int8"));
   EXPECT_EQ((*reader)->Matrix(missing).status().code(), absl::StatusCode::kNotFound);
   EXPECT_EQ((*reader)->Vector("m", 3).status().code(), absl::StatusCode::kNotFound);
+}
+
+// Hands out one int4 matrix with zero points, as quantized checkpoints do whatever the format of their floats.
+class Int4Reader : public WeightReader {
+ public:
+  Int4Reader() : WeightReader(WeightFormat::kBF16) {}
+  bool Has(std::string_view) const override { return false; }
+  int64_t total_bytes() const override { return 0; }
+  absl::StatusOr<WeightMatrix> Matrix(const MatrixSpec& spec) override {
+    WeightMatrixBuilder builder = *WeightMatrixBuilder::Create(1, spec.cols, WeightFormat::kInt4, true);
+    const QuantizedRow row = {.scale = 1.0f,
+                              .codes = std::vector<uint8_t>(static_cast<size_t>(spec.cols), 9),
+                              .group_scales = {FloatToHalf(2.0f)},
+                              .zero_points = {12}};
+    EXPECT_TRUE(builder.AddQuantizedRow(0, row).ok());
+    return builder.Finish();
+  }
+  absl::StatusOr<std::vector<float>> Vector(std::string_view, int) override { return std::vector<float>(); }
+  absl::StatusOr<SharedBytes> Table(std::string_view, int, int, DType) override { return SharedBytes(); }
+  absl::Status Finish() override { return absl::UnimplementedError("something is left"); }
+};
+
+TEST_F(PackedFolderTest, KeepsMatricesThatAreHeldOtherwiseThanMost) {
+  const MatrixSpec spec = {.name = "m", .cols = 5, .parts = {TensorRows::All("m", 1, 5)}};
+  Int4Reader int4;
+  auto writer = *PackedFolderWriter::Create(packed_, WeightFormat::kBF16);
+  const auto tee = writer->Tee(int4);
+  ASSERT_TRUE(tee->Matrix(spec).ok());
+  EXPECT_EQ(tee->Finish().code(), absl::StatusCode::kUnimplemented);
+  ASSERT_TRUE(writer->Finish(folder_ / "model").ok());
+
+  const auto reader = OpenPackedFolder(packed_);
+
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  const auto matrix = (*reader)->Matrix(spec);
+  ASSERT_TRUE(matrix.ok()) << matrix.status();
+  EXPECT_TRUE(matrix->packed().has_zero_points);
+  std::vector<float> row(5);
+  matrix->CopyRow(0, row.data());
+  EXPECT_EQ(row, std::vector<float>(5, -6.0f));
+  MatrixSpec as_floats = spec;
+  as_floats.format = WeightFormat::kBF16;
+  EXPECT_EQ((*reader)->Matrix(as_floats).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace

@@ -106,14 +106,40 @@ TEST(SafetensorsTest, NamesBothShapesWhenTheyDiffer) {
 TEST(SafetensorsTest, RefusesAnUnsupportedDTypeOnlyWhenAskedForIt) {
   const TempFolder folder;
   WriteFile(folder / "model.safetensors",
-            SafetensorsBytes(R"({"w":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}})", "xy"));
+            SafetensorsBytes(R"({"w":{"dtype":"F8_E5M2","shape":[2],"data_offsets":[0,2]}})", "xy"));
   const auto source = OpenSafetensors(folder.path());
   ASSERT_TRUE(source.ok()) << source.status();
 
   const auto tensor = (*source)->Get("w");
 
   EXPECT_EQ(tensor.status().code(), absl::StatusCode::kUnimplemented);
-  EXPECT_EQ(Message(tensor.status()), "tensor w has dtype F8_E4M3; supported are F32, F16 and BF16");
+  EXPECT_EQ(Message(tensor.status()), "tensor w has dtype F8_E5M2; no format that is read has it");
+}
+
+TEST(SafetensorsTest, GivesTensorsOfOtherThanFloatsToThoseWhoDoNotWantFloats) {
+  const TempFolder folder;
+  WriteFile(folder / "model.safetensors",
+            SafetensorsBytes(R"({"w":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}})", "\x38\xb8"));
+  const auto source = OpenSafetensors(folder.path());
+  ASSERT_TRUE(source.ok()) << source.status();
+
+  const auto tensor = (*source)->Get("w");
+  const auto vector = ReadVector(**source, "w", 2);
+
+  ASSERT_TRUE(tensor.ok()) << tensor.status();
+  EXPECT_EQ(tensor->dtype, DType::kF8E4M3);
+  EXPECT_EQ(vector.status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(Message(vector.status()), "tensor w has dtype F8_E4M3; supported are F32, F16 and BF16");
+}
+
+TEST(SafetensorsTest, FindsTheFileOfAscendsToolsByTheBeginningOfItsName) {
+  const TempFolder folder;
+  const std::string bytes = SafetensorsBytes({{"a", {1}, {2}}});
+  WriteFile(folder / "quant_model_weight_w8a8.safetensors", bytes);
+
+  EXPECT_TRUE(OpenSafetensors(folder.path()).ok()) << OpenSafetensors(folder.path()).status();
+  WriteFile(folder / "quant_model_weight_w8a8_dynamic.safetensors", bytes);
+  EXPECT_THAT(Message(OpenSafetensors(folder.path()).status()), testing::HasSubstr("has several files"));
 }
 
 TEST(SafetensorsTest, AcceptsMetadataPaddingAndEmptyTensors) {

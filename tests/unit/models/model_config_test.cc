@@ -245,8 +245,6 @@ TEST(ModelConfigTest, NamesWhatIsNotSupported) {
   EXPECT_THAT(Unsupported(With(Qwen2Json(), "layer_types", {"full_attention", "sliding_attention"})),
               HasSubstr("layer_types"));
   EXPECT_EQ(Unsupported(With(Qwen2Json(), "hidden_act", "gelu")), "hidden_act is \"gelu\"; only \"silu\" is supported");
-  EXPECT_THAT(Unsupported(With(Qwen2Json(), "quantization_config", {{"quant_method", "gptq"}})),
-              AllOf(HasSubstr("quantization_config"), HasSubstr("gptq")));
   EXPECT_EQ(Unsupported(With(Qwen2Json(), "rope_scaling", {{"rope_type", "longrope"}})),
             "rope type \"longrope\" is not supported; supported are default, linear and yarn");
   EXPECT_THAT(Unsupported(With(Qwen2Json(), "rope_scaling", {{"partial_rotary_factor", 0.5}})),

@@ -1,0 +1,112 @@
+#include "engine/checkpoint/stored_weights.h"
+
+#include <filesystem>
+#include <utility>
+
+#include "engine/base/status_macros.h"
+#include "engine/base/strings.h"
+#include "engine/checkpoint/quantized_tensors.h"
+
+namespace expertd {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The description that Ascend's tools write; empty when there is none. Of several, quant_model_description.json counts.
+absl::StatusOr<std::string> FindAscendDescription(const std::string& dir) {
+  constexpr std::string_view kPrefix = "quant_model_description";
+  std::error_code error;
+  const std::string usual = StrCat(dir, "/", kPrefix, ".json");
+  if (fs::exists(usual, error)) return usual;
+  std::string found;
+  for (const fs::directory_entry& entry : fs::directory_iterator(dir, error)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with(kPrefix) || !name.ends_with(".json")) continue;
+    if (!found.empty()) return absl::InvalidArgumentError(StrCat("the folder has several files ", kPrefix, "*.json"));
+    found = entry.path().string();
+  }
+  return found;
+}
+
+// The object of config.json that says how the weights are quantized; null when there is none.
+absl::StatusOr<Json> ReadQuantizationConfig(const std::string& dir) {
+  const std::string path = dir + "/config.json";
+  std::error_code error;
+  if (!fs::exists(path, error)) return Json();
+  ASSIGN_OR_RETURN(const Json config, ReadJsonFile(path));
+  for (const std::string_view key : {"quantization_config", "compression_config"}) {
+    const Json* const found = JsonFind(config, key);
+    if (found == nullptr) continue;
+    if (!found->is_object()) return absl::InvalidArgumentError(StrCat(key, " of config.json must be an object"));
+    return *found;
+  }
+  return Json();
+}
+
+// Golden-stick gives its tensors names and layouts of its own.
+absl::Status RefuseGoldenStick(const WeightSource& source) {
+  for (const std::string& name : source.Names()) {
+    if (name.find("._layer.") == std::string::npos && name.find(".quant_op.") == std::string::npos) continue;
+    return absl::UnimplementedError(StrCat("tensor ", ShowName(name), " is of MindSpore's golden-stick, which is not "
+                                           "supported; export the checkpoint with Hugging Face names"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<StoredWeight>> StoredWeights::Open(std::string_view name,
+                                                                  std::span<const int64_t> shape) const {
+  ASSIGN_OR_RETURN(WeightTensor tensor, GetShaped(source_, name, shape));
+  int64_t rows = 1;
+  for (const int64_t extent : shape.first(shape.size() - 1)) rows *= extent;
+  return MakeFloatWeight(std::move(tensor), rows, shape.back());
+}
+
+absl::StatusOr<std::vector<float>> StoredWeights::Vector(std::string_view name, int64_t size) const {
+  return ReadVector(source_, name, size);
+}
+
+absl::StatusOr<std::string> FindQuantizedForm(const std::string& dir) {
+  ASSIGN_OR_RETURN(const std::string description, FindAscendDescription(dir));
+  if (!description.empty()) return "ascend";
+  ASSIGN_OR_RETURN(const Json config, ReadQuantizationConfig(dir));
+  if (config.is_null()) return "";
+  ASSIGN_OR_RETURN(const std::string method, JsonStringOr(config, "quant_method", ""));
+  return method.empty() ? "unnamed" : method;
+}
+
+absl::StatusOr<std::unique_ptr<StoredWeights>> OpenStoredWeights(const std::string& dir, const WeightSource& source) {
+  RETURN_IF_ERROR(RefuseGoldenStick(source));
+  ASSIGN_OR_RETURN(const std::string method, FindQuantizedForm(dir));
+  if (method.empty()) return std::make_unique<StoredWeights>(source);
+  ASSIGN_OR_RETURN(const std::string description, FindAscendDescription(dir));
+  if (!description.empty()) return MakeAscendWeights(description, source);
+  ASSIGN_OR_RETURN(const Json config, ReadQuantizationConfig(dir));
+  if (method == "fp8") return MakeFp8Weights(config, source);
+  if (method == "compressed-tensors") return MakeCompressedTensors(config, source);
+  if (method == "gptq") return MakeGptqWeights(config, source);
+  if (method == "awq") return MakeAwqWeights(config, source);
+  if (method == "ascend") {
+    return absl::InvalidArgumentError("quant_method is \"ascend\", but the folder has no quant_model_description.json");
+  }
+  return absl::UnimplementedError(StrCat("quant_method of quantization_config is \"", ShowName(method),
+                                         "\"; supported are fp8, compressed-tensors, gptq, awq and ascend"));
+}
+
+absl::StatusOr<std::optional<int64_t>> EstimateQuantizedBytes(const std::string& dir, WeightFormat float_format) {
+  ASSIGN_OR_RETURN(const std::string form, FindQuantizedForm(dir));
+  if (form.empty()) return std::nullopt;
+  ASSIGN_OR_RETURN(const std::unique_ptr<WeightSource> source, OpenSafetensors(dir));
+  const int64_t float_bytes = float_format == WeightFormat::kF32 ? 4 : 2;
+  int64_t total = 0;
+  for (const std::string& name : source->Names()) {
+    const absl::StatusOr<WeightTensor> tensor = source->Get(name);
+    if (!tensor.ok()) continue;
+    const bool is_float = IsFloat(tensor->dtype) || tensor->dtype == DType::kF8E4M3;
+    total += is_float ? tensor->size_bytes / DTypeBytes(tensor->dtype) * float_bytes : tensor->size_bytes;
+  }
+  return total;
+}
+
+}  // namespace expertd
