@@ -21,6 +21,8 @@ struct EngineConfig {
   std::string jieba_dict;                    // jieba's dict.txt, for PanGu-alpha; empty: see FindJiebaFiles
   DType weights_dtype = DType::kBF16;        // --dtype; bf16 or f32 in memory
   std::optional<WeightFormat> quantization;  // --quantization; kInt8 or kInt4: matrices are converted while loading
+  QuantizedWeights quantized_weights = QuantizedWeights::kKeep;  // kConvert with --quantization none, int8, int4
+  std::string quantized_form;                // --quantization fp8, gptq, ...: what the checkpoint must be; or empty
   bool has_dummy_weights = false;            // --load-format dummy: random weights, only config.json is read
   KvFormat kv_cache_dtype = KvFormat::kBF16; // follows weights_dtype unless set
   Isa isa_limit = Isa::kAmx;                 // --isa

@@ -26,8 +26,25 @@ const std::map<std::string, Isa> kIsas = {
     {"avx2_vnni", Isa::kAvx2Vnni}, {"avx2", Isa::kAvx2},
     {"scalar", Isa::kScalar}};
 
-const std::map<std::string, std::optional<WeightFormat>> kQuantizations = {
-    {"none", std::nullopt}, {"int8", WeightFormat::kInt8}, {"int4", WeightFormat::kInt4}};
+struct Quantization {
+  std::optional<WeightFormat> format;
+  QuantizedWeights quantized = QuantizedWeights::kKeep;
+  std::string form;
+};
+// The names of published forms ask for nothing beyond auto; they say what the checkpoint is, which is held against it.
+const std::map<std::string, Quantization> kQuantizations = {
+    {"auto", {}},
+    {"none", {std::nullopt, QuantizedWeights::kConvert}},
+    {"int8", {WeightFormat::kInt8, QuantizedWeights::kConvert}},
+    {"int4", {WeightFormat::kInt4, QuantizedWeights::kConvert}},
+    {"ascend", {.form = "ascend"}},
+    {"awq", {.form = "awq"}},
+    {"awq_marlin", {.form = "awq"}},
+    {"compressed-tensors", {.form = "compressed-tensors"}},
+    {"fp8", {.form = "fp8"}},
+    {"gptq", {.form = "gptq"}},
+    {"gptq_marlin", {.form = "gptq"}},
+};
 
 // `auto` takes what the checkpoint is published in, which is bf16 for every family served here.
 void AddDTypeFlag(CLI::App& command, EngineConfig& config) {
@@ -51,11 +68,15 @@ void AddQuantizationFlag(CLI::App& command, EngineConfig& config) {
       [&config](const std::string& name) {
         const auto it = kQuantizations.find(name);
         if (it == kQuantizations.end()) {
-          throw FlagError("--quantization", name, "none, int8 or int4");
+          throw FlagError("--quantization", name,
+                          "auto, none, int8, int4, ascend, awq, compressed-tensors, fp8 or gptq");
         }
-        config.quantization = it->second;
+        config.quantization = it->second.format;
+        config.quantized_weights = it->second.quantized;
+        config.quantized_form = it->second.form;
       },
-      "Quantize matrices while loading: none, int8 (per output) or int4 (groups of 128) [none]");
+      "Weights as integers: auto (as the checkpoint has them; ascend, awq, compressed-tensors, fp8 and gptq say what "
+      "it is), none (as --dtype), int8 (per output) or int4 (groups of 128), converted while loading [auto]");
 }
 
 void AddLoadFormatFlag(CLI::App& command, EngineConfig& config) {

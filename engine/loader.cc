@@ -16,6 +16,7 @@
 #include "engine/base/strings.h"
 #include "engine/base/version.h"
 #include "engine/checkpoint/packed_folder.h"
+#include "engine/checkpoint/stored_weights.h"
 #include "engine/layers/attention.h"
 #include "engine/models/model_sizes.h"
 #include "engine/platform/cpu.h"
@@ -37,6 +38,7 @@ std::string Fingerprint(const EngineConfig& config, std::string_view isa) {
   XXH3_state_t* state = XXH3_createState();
   XXH3_64bits_reset(state);
   const std::string settings = StrCat(kVersion, "|", isa, "|", WeightFormatName(config.weight_format()), "|",
+                                      static_cast<int>(config.quantized_weights), "|",
                                       KvFormatName(config.kv_cache_dtype), "|", config.block_size);
   XXH3_64bits_update(state, settings.data(), settings.size());
   std::vector<std::filesystem::path> files;
@@ -128,6 +130,13 @@ EngineInfo MakeInfo(const EngineConfig& config, const LoadedModel& loaded, const
 
 absl::StatusOr<EngineConfig> WithFormatOfFolder(EngineConfig config) {
   ASSIGN_OR_RETURN(const std::optional<WeightFormat> packed, FindPackedFormat(config.model_path));
+  if (!config.quantized_form.empty()) {
+    ASSIGN_OR_RETURN(const std::string form, FindQuantizedForm(config.model_path));
+    if (packed || form != config.quantized_form) {
+      return absl::InvalidArgumentError(StrCat("--quantization is ", config.quantized_form, ", but ", config.model_path,
+                                               " is ", packed ? "packed" : form.empty() ? "not quantized" : form));
+    }
+  }
   if (!packed) return config;
   if (config.quantization && *config.quantization != *packed) {
     return absl::InvalidArgumentError(StrCat("--quantization is ", WeightFormatName(*config.quantization), ", but ",
@@ -137,10 +146,22 @@ absl::StatusOr<EngineConfig> WithFormatOfFolder(EngineConfig config) {
   return config;
 }
 
-absl::StatusOr<MemoryPlan> PlanMemory(const EngineConfig& config, const ModelConfig& model, int64_t available_bytes) {
+absl::StatusOr<int64_t> EstimateWeightBytes(const EngineConfig& config, const ModelConfig& model) {
+  const int64_t converted = WeightBytes(model, config.weight_format());
+  if (config.has_dummy_weights || config.quantized_weights == QuantizedWeights::kConvert) return converted;
+  std::error_code error;
+  const uintmax_t packed = std::filesystem::file_size(config.model_path + "/expertd_weights.bin", error);
+  if (!error) return static_cast<int64_t>(packed);
+  ASSIGN_OR_RETURN(const std::optional<int64_t> kept,
+                   EstimateQuantizedBytes(config.model_path, config.weight_format()));
+  return kept.value_or(converted);
+}
+
+absl::StatusOr<MemoryPlan> PlanMemory(const EngineConfig& config, const ModelConfig& model, int64_t available_bytes,
+                                      int64_t weight_bytes) {
   MemoryPlan plan;
   plan.available_bytes = available_bytes;
-  plan.weight_bytes = WeightBytes(model, config.weight_format());
+  plan.weight_bytes = weight_bytes;
   plan.scratch_bytes = config.max_num_batched_tokens * ActivationBytesPerRow(model) +
                        int64_t{4} * config.max_num_seqs * model.vocab_size +
                        int64_t{4} * kMaxAttentionPartialFloats;
@@ -208,15 +229,22 @@ absl::StatusOr<LoadedModel> LoadModelFolder(const EngineConfig& asked) {
 
   ASSIGN_OR_RETURN(const ModelConfig model_config, ReadModelConfig(config.model_path));
   ASSIGN_OR_RETURN(loaded.generation_defaults, ReadGenerationConfig(config.model_path));
-  ASSIGN_OR_RETURN(const MemoryPlan plan, PlanMemory(config, model_config, ReadMemoryLimits().Available()));
+  const int64_t available_bytes = ReadMemoryLimits().Available();
+  ASSIGN_OR_RETURN(const int64_t expected_bytes, EstimateWeightBytes(config, model_config));
+  ASSIGN_OR_RETURN(MemoryPlan plan, PlanMemory(config, model_config, available_bytes, expected_bytes));
   RETURN_IF_ERROR(LoadText(config, &loaded));
   const absl::Time text_end = absl::Now();
 
   LoadOptions options;
   options.weight_format = config.weight_format();
+  options.quantized_weights = config.quantized_weights;
   options.is_dummy = config.has_dummy_weights;
   ASSIGN_OR_RETURN(loaded.model, LoadModel(config.model_path, options, *loaded.pool));
   const absl::Time weights_end = absl::Now();
+  // What a quantized checkpoint takes is certain only now: weights that no integer format holds have become floats.
+  if (const int64_t weight_bytes = loaded.model->memory().weight_bytes; weight_bytes > expected_bytes) {
+    ASSIGN_OR_RETURN(plan, PlanMemory(config, model_config, available_bytes, weight_bytes));
+  }
   ASSIGN_OR_RETURN(loaded.kv_cache, KvCache::Create(KvSpecFor(loaded.model->config(), config.block_size,
                                                               plan.num_kv_blocks, config.kv_cache_dtype)));
   loaded.eos_token_ids = EosTokenIds(loaded.generation_defaults, loaded.model->config(), loaded.tokenizer.get());

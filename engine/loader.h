@@ -37,7 +37,8 @@ struct LoadedModel {
 absl::StatusOr<LoadedModel> LoadModelFolder(const EngineConfig& config);
 
 // `config` with the format of its folder: a packed one says itself how its matrices are held, and --quantization may
-// only agree. Errors: InvalidArgument when it does not, and those of FindPackedFormat.
+// only agree, as with the form of a quantized checkpoint. Errors: InvalidArgument when it does not, and those of
+// FindPackedFormat and FindQuantizedForm.
 absl::StatusOr<EngineConfig> WithFormatOfFolder(EngineConfig config);
 
 // The sum behind the size of the KV cache, as `inspect` prints it.
@@ -51,7 +52,13 @@ struct MemoryPlan {
   int64_t kv_cache_bytes() const { return kv_block_bytes * num_kv_blocks; }
 };
 
-// What `config` leads to for a model of shape `model` with `available_bytes` of memory. Same errors as LoadModelFolder.
-absl::StatusOr<MemoryPlan> PlanMemory(const EngineConfig& config, const ModelConfig& model, int64_t available_bytes);
+// The bytes that the weights of `config.model_path` will take: as they are counted from config.json, or, where they are
+// kept as a quantized checkpoint or a packed folder has them, about the bytes of its files. Errors: as LoadModelFolder.
+absl::StatusOr<int64_t> EstimateWeightBytes(const EngineConfig& config, const ModelConfig& model);
+
+// What `config` leads to for a model of shape `model` with `available_bytes` of memory, of which the weights take
+// `weight_bytes`. Same errors as LoadModelFolder.
+absl::StatusOr<MemoryPlan> PlanMemory(const EngineConfig& config, const ModelConfig& model, int64_t available_bytes,
+                                      int64_t weight_bytes);
 
 }  // namespace expertd

@@ -97,7 +97,7 @@ absl::StatusOr<std::unique_ptr<StoredWeights>> OpenStoredWeights(const std::stri
 absl::StatusOr<std::optional<int64_t>> EstimateQuantizedBytes(const std::string& dir, WeightFormat float_format) {
   ASSIGN_OR_RETURN(const std::string form, FindQuantizedForm(dir));
   if (form.empty()) return std::nullopt;
-  ASSIGN_OR_RETURN(const std::unique_ptr<WeightSource> source, OpenSafetensors(dir));
+  ASSIGN_OR_RETURN(const std::unique_ptr<WeightSource> source, OpenCheckpoint(dir));
   const int64_t float_bytes = float_format == WeightFormat::kF32 ? 4 : 2;
   int64_t total = 0;
   for (const std::string& name : source->Names()) {

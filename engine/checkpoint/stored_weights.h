@@ -52,7 +52,7 @@ absl::StatusOr<std::string> FindQuantizedForm(const std::string& dir);
 absl::StatusOr<std::unique_ptr<StoredWeights>> OpenStoredWeights(const std::string& dir, const WeightSource& source);
 
 // About the bytes in memory of the quantized checkpoint in `dir`, from its headers alone: codes as they are, floats of
-// any width in `float_format`. Nothing when the folder is none. Errors: as OpenSafetensors.
+// any width in `float_format`. Nothing when the folder is none. Errors: as OpenCheckpoint.
 absl::StatusOr<std::optional<int64_t>> EstimateQuantizedBytes(const std::string& dir, WeightFormat float_format);
 
 // The forms. `config` is the quantization_config.

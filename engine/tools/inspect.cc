@@ -86,7 +86,8 @@ absl::StatusOr<Json> Describe(const EngineConfig& asked) {
     json["kv_bytes_per_token"][std::string(KvFormatName(format))] = KvBytesPerToken(model, format);
   }
   const MemoryLimits limits = ReadMemoryLimits();
-  absl::StatusOr<MemoryPlan> plan = PlanMemory(config, model, limits.Available());
+  ASSIGN_OR_RETURN(const int64_t weight_bytes, EstimateWeightBytes(config, model));
+  absl::StatusOr<MemoryPlan> plan = PlanMemory(config, model, limits.Available(), weight_bytes);
   if (plan.ok()) {
     json["memory_plan"] = {{"dtype", std::string(WeightFormatName(config.weight_format()))},
                            {"available_bytes", plan->available_bytes},

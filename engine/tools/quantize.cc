@@ -38,7 +38,10 @@ void ShowProgress(const LoadProgress& progress) {
 absl::Status RunQuantize(const QuantizeOptions& options) {
   const absl::Time start = absl::Now();
   LoadOptions load;
-  load.weight_format = *WeightFormatNamed(options.format);  // the flag takes no other name
+  if (options.format != "auto") {
+    load.weight_format = *WeightFormatNamed(options.format);  // the flag takes no other name
+    load.quantized_weights = QuantizedWeights::kConvert;
+  }
   load.is_dummy = options.load_format == "dummy";
   if (isatty(STDERR_FILENO) == 1) load.progress = ShowProgress;
   ThreadPool pool(NumPoolThreads(options.num_threads, DetectCpu().num_cpus));
@@ -57,8 +60,8 @@ void AddQuantizeCommand(CLI::App& app, int* exit_code) {
   command->add_option("model,--model", options->model_path,
                       "Model folder in the Hugging Face format, or of PanGu-alpha as Megatron writes it")->required();
   command->add_option("output,--output,-o", options->packed_path, "Folder to make; must not be there")->required();
-  AddChoiceFlag(*command, "--format", options->format, {"int8", "int4", "bf16"},
-                "Weights: int8, int4 or bf16 [int8]");
+  AddChoiceFlag(*command, "--format", options->format, {"int8", "int4", "bf16", "auto"},
+                "Weights: int8, int4, bf16, or auto: as the checkpoint has them, floats as bf16 [int8]");
   AddChoiceFlag(*command, "--load-format", options->load_format, {"auto", "dummy"},
                 "auto, or dummy: random weights for benchmarks [auto]");
   command->add_option("--threads", options->num_threads, "Threads; 0 takes the CPUs of the cpuset and quota [0]")
