@@ -40,7 +40,9 @@ absl::StatusOr<WeightTensor> GetShaped(const WeightSource& source, std::string_v
 }
 
 absl::StatusOr<std::vector<float>> ReadVector(const WeightSource& source, std::string_view name, int64_t size) {
-  const int64_t shape[] = {size};
+  const absl::StatusOr<WeightTensor> stored = source.Get(name);
+  const bool is_row = stored.ok() && stored->shape.size() == 2 && stored->shape.front() == 1;
+  const std::vector<int64_t> shape = is_row ? std::vector<int64_t>{1, size} : std::vector<int64_t>{size};
   ASSIGN_OR_RETURN(const WeightTensor tensor, GetShaped(source, name, shape));
   std::vector<float> values(static_cast<size_t>(size));
   ToFloats(tensor.dtype, tensor.data, size, values.data());

@@ -70,7 +70,7 @@ absl::StatusOr<std::unique_ptr<WeightSource>> OpenTorchFiles(const std::string& 
 absl::StatusOr<WeightTensor> GetShaped(const WeightSource& source, std::string_view name,
                                        std::span<const int64_t> shape);
 
-// The vector `name` of `size` elements as floats. Errors as GetShaped.
+// The vector `name` of `size` elements as floats; a matrix of one row is one, too. Errors as GetShaped.
 absl::StatusOr<std::vector<float>> ReadVector(const WeightSource& source, std::string_view name, int64_t size);
 
 // "F8_E4M3": the name of an element type in files.

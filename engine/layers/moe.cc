@@ -108,7 +108,7 @@ class Moe : public FeedForward {
         padded_width_(experts_.front().gate_up.padded_width()) {}
 
   int64_t size_bytes() const override {
-    int64_t total = gate_.size_bytes() + (shared_ == nullptr ? 0 : shared_->size_bytes());
+    int64_t total = gate_.size_bytes() + router_->size_bytes() + (shared_ == nullptr ? 0 : shared_->size_bytes());
     for (const Expert& expert : experts_) total += expert.gate_up.size_bytes() + expert.down.size_bytes();
     return total;
   }
@@ -270,12 +270,10 @@ absl::StatusOr<std::vector<float>> ReadPerExpert(const MoeSpec& spec, const MoeN
   if (const auto* sigmoid = std::get_if<SigmoidTopKRouter>(&spec.router); sigmoid != nullptr && sigmoid->has_bias) {
     return reader.Vector(names.router_bias, spec.num_experts);
   }
-  if (!std::holds_alternative<GroupedRouter>(spec.router) || !reader.Has(names.router_scale)) {
-    return std::vector<float>();
+  if (std::holds_alternative<GroupedRouter>(spec.router) && reader.Has(names.router_scale)) {
+    return reader.Vector(names.router_scale, spec.num_experts);
   }
-  ASSIGN_OR_RETURN(const SharedBytes table, reader.Table(names.router_scale, 1, spec.num_experts, DType::kF32));
-  const auto* const scales = reinterpret_cast<const float*>(table.data);
-  return std::vector<float>(scales, scales + spec.num_experts);
+  return std::vector<float>();
 }
 
 }  // namespace

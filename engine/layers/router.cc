@@ -56,10 +56,14 @@ void Normalize(float* weights, int count) {
 // What the rules share: the rows, one after another.
 class RowRouter : public Router {
  public:
-  explicit RowRouter(const MoeSpec& spec)
-      : num_experts_(spec.num_experts), experts_per_token_(spec.experts_per_token) {}
+  // per_expert: biases or scales, or empty.
+  explicit RowRouter(const MoeSpec& spec, std::vector<float> per_expert = {})
+      : num_experts_(spec.num_experts),
+        experts_per_token_(spec.experts_per_token),
+        per_expert_(std::move(per_expert)) {}
 
   int experts_per_token() const override { return experts_per_token_; }
+  int64_t size_bytes() const override { return static_cast<int64_t>(per_expert_.size() * sizeof(float)); }
   // A pass over the logits for the scores, which costs four, and for each choice.
   int64_t row_work() const override { return int64_t{num_experts_} * (4 + experts_per_token_); }
 
@@ -83,6 +87,7 @@ class RowRouter : public Router {
 
   const int num_experts_;
   const int experts_per_token_;
+  const std::vector<float> per_expert_;
 };
 
 class SoftmaxTopK : public RowRouter {
@@ -109,14 +114,14 @@ class SoftmaxTopK : public RowRouter {
 class SigmoidTopK : public RowRouter {
  public:
   SigmoidTopK(const MoeSpec& spec, const SigmoidTopKRouter& rule, std::vector<float> biases)
-      : RowRouter(spec), rule_(rule), biases_(std::move(biases)) {}
+      : RowRouter(spec, std::move(biases)), rule_(rule) {}
 
  protected:
   void RouteRow(float* logits, int32_t* experts, float* weights, const Kernels& kernels) const override {
     float choice[kMaxExperts];
     for (int e = 0; e < num_experts_; ++e) {
       logits[e] = 1.0f / (1.0f + std::exp(-logits[e]));
-      choice[e] = logits[e] + (rule_.has_bias ? biases_[e] : 0.0f);
+      choice[e] = logits[e] + (rule_.has_bias ? per_expert_[e] : 0.0f);
     }
     if (rule_.num_chosen_groups < rule_.num_groups) {
       KeepBestGroups(choice, num_experts_, rule_.num_groups, rule_.num_chosen_groups, kernels, SumOfBestTwo);
@@ -129,12 +134,11 @@ class SigmoidTopK : public RowRouter {
 
  private:
   const SigmoidTopKRouter rule_;
-  const std::vector<float> biases_;
 };
 
 class Grouped : public RowRouter {
  public:
-  Grouped(const MoeSpec& spec, std::vector<float> scales) : RowRouter(spec), scales_(std::move(scales)) {}
+  Grouped(const MoeSpec& spec, std::vector<float> scales) : RowRouter(spec, std::move(scales)) {}
 
  protected:
   void RouteRow(float* logits, int32_t* experts, float* weights, const Kernels& kernels) const override {
@@ -143,12 +147,9 @@ class Grouped : public RowRouter {
     for (int g = 0; g < experts_per_token_; ++g) {
       const int first = g * group_size;
       experts[g] = first + ArgMax(logits + first, group_size, kernels);
-      weights[g] = logits[experts[g]] * (scales_.empty() ? 1.0f : scales_[experts[g]]);
+      weights[g] = logits[experts[g]] * (per_expert_.empty() ? 1.0f : per_expert_[experts[g]]);
     }
   }
-
- private:
-  const std::vector<float> scales_;
 };
 
 }  // namespace

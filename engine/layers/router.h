@@ -18,6 +18,9 @@ class Router {
 
   virtual int experts_per_token() const = 0;
 
+  // Of what it learned beside the gate.
+  virtual int64_t size_bytes() const = 0;
+
   // Multiply-adds per row, to cut the work by.
   virtual int64_t row_work() const = 0;
 

@@ -182,8 +182,8 @@ TEST_F(LoadModelTest, OfAPackedFolderGivesTheSameBits) {
   }
 }
 
-// PanGu-alpha, whose weights come in more than one kind of folder.
-class LoadPanguAlphaTest : public testing::TestWithParam<std::string> {
+// What families have beyond matrices and norms, in every kind of folder.
+class LoadFamilyTest : public testing::TestWithParam<std::string> {
  protected:
   std::string dir() const { return GoldenFolder(GetParam()); }
   std::string packed() const { return folder_ + "/packed"; }
@@ -193,7 +193,7 @@ class LoadPanguAlphaTest : public testing::TestWithParam<std::string> {
   ThreadPool pool_{2};
 };
 
-TEST_P(LoadPanguAlphaTest, HoldsTheBytesThatTheConfigForetells) {
+TEST_P(LoadFamilyTest, HoldsTheBytesThatTheConfigForetells) {
   for (const WeightFormat format : {WeightFormat::kF32, WeightFormat::kInt4}) {
     const auto model = LoadModel(dir(), {.weight_format = format}, pool_);
 
@@ -202,7 +202,7 @@ TEST_P(LoadPanguAlphaTest, HoldsTheBytesThatTheConfigForetells) {
   }
 }
 
-TEST_P(LoadPanguAlphaTest, OfAPackedFolderGivesTheSameBits) {
+TEST_P(LoadFamilyTest, OfAPackedFolderGivesTheSameBits) {
   ASSERT_TRUE(PackModel(dir(), packed(), {.weight_format = WeightFormat::kInt8}, pool_).ok());
 
   const auto mapped = LoadModel(packed(), {}, pool_);
@@ -214,8 +214,9 @@ TEST_P(LoadPanguAlphaTest, OfAPackedFolderGivesTheSameBits) {
   EXPECT_EQ(ModelHarness(**mapped, {}).Run(tokens, 100), ModelHarness(*converted, {}).Run(tokens, 100));
 }
 
-INSTANTIATE_TEST_SUITE_P(All, LoadPanguAlphaTest,
-                         testing::Values("pangu_alpha_erf", "pangu_alpha_megatron", "pangu_alpha_megatron_tp2"));
+INSTANTIATE_TEST_SUITE_P(All, LoadFamilyTest,
+                         testing::Values("deepseek_v3", "deepseek_v2_lite", "pangu_pro_moe", "openpangu_embedded",
+                                         "pangu_alpha_erf", "pangu_alpha_megatron", "pangu_alpha_megatron_tp2"));
 
 // The same weights under the names of the port, of which an older converter calls one differently.
 TEST(LoadPanguAlphaNamesTest, TakesTheOlderNameOfTheOutputProjection) {
