@@ -22,7 +22,7 @@ struct EngineConfig {
   DType weights_dtype = DType::kBF16;        // --dtype; bf16 or f32 in memory
   std::optional<WeightFormat> quantization;  // --quantization; kInt8 or kInt4: matrices are converted while loading
   QuantizedWeights quantized_weights = QuantizedWeights::kKeep;  // kConvert with --quantization none, int8, int4
-  std::string quantized_form;                // --quantization fp8, gptq, ...: what the checkpoint must be; or empty
+  std::string quantized_form;                // "fp8", "gptq", ...: of the codes that are kept; or empty
   bool has_dummy_weights = false;            // --load-format dummy: random weights, only config.json is read
   KvFormat kv_cache_dtype = KvFormat::kBF16; // follows weights_dtype unless set
   Isa isa_limit = Isa::kAmx;                 // --isa

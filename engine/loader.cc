@@ -106,7 +106,8 @@ EngineInfo MakeInfo(const EngineConfig& config, const LoadedModel& loaded, const
   info.isa = std::string(loaded.kernels->isa);
   info.cpu_model = cpu.model_name;
   info.cpu = cpu;
-  info.weights_dtype = std::string(WeightFormatName(config.weight_format()));
+  info.weights_dtype = config.quantized_form.empty() ? std::string(WeightFormatName(config.weight_format()))
+                                                     : config.quantized_form;
   info.kv_cache_dtype = std::string(KvFormatName(config.kv_cache_dtype));
   info.num_threads = loaded.pool->num_threads();
   info.vocab_size = model.vocab_size;
@@ -130,12 +131,14 @@ EngineInfo MakeInfo(const EngineConfig& config, const LoadedModel& loaded, const
 
 absl::StatusOr<EngineConfig> WithFormatOfFolder(EngineConfig config) {
   ASSIGN_OR_RETURN(const std::optional<WeightFormat> packed, FindPackedFormat(config.model_path));
-  if (!config.quantized_form.empty()) {
+  const bool keeps_codes = config.quantized_weights == QuantizedWeights::kKeep && !config.has_dummy_weights;
+  if (keeps_codes || !config.quantized_form.empty()) {
     ASSIGN_OR_RETURN(const std::string form, FindQuantizedForm(config.model_path));
-    if (packed || form != config.quantized_form) {
+    if (!config.quantized_form.empty() && (packed || form != config.quantized_form)) {
       return absl::InvalidArgumentError(StrCat("--quantization is ", config.quantized_form, ", but ", config.model_path,
                                                " is ", packed ? "packed" : form.empty() ? "not quantized" : form));
     }
+    if (!packed) config.quantized_form = form;
   }
   if (!packed) return config;
   if (config.quantization && *config.quantization != *packed) {

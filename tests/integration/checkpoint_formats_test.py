@@ -419,6 +419,16 @@ def test_a_quantized_folder_means_what_its_dequantized_twin_says(tmp_path, name)
     assert f" {case.becomes}" in line
 
 
+def test_the_server_says_which_codes_it_keeps(tmp_path):
+    quantized, dense = write_pair(tmp_path, CASES["gptq_zeros"])
+
+    kept = run("generate", quantized, "--token-ids", TOKENS, "--max-tokens", "1").stderr
+    converted = run("generate", quantized, "--token-ids", TOKENS, "--max-tokens", "1", "--quantization", "int8").stderr
+    floats = run("generate", dense, "--token-ids", TOKENS, "--max-tokens", "1").stderr
+
+    assert [re.search(r" dtype=(\w+)", log)[1] for log in (kept, converted, floats)] == ["gptq", "int8", "bf16"]
+
+
 @pytest.mark.parametrize("name", ["fp8_f32", "ascend_w8a8", "ascend_w4a8_a_moe", "gptq_zeros", "awq_small_moe"])
 def test_a_packed_folder_of_it_gives_the_same_bits(tmp_path, name):
     quantized, _ = write_pair(tmp_path, CASES[name])
