@@ -72,8 +72,8 @@ class Bench {
  public:
   explicit Bench(int num_threads, ModelRunnerOptions options = {})
       : threads_(num_threads),
-        kv_(KvCache::Create({.num_layers = 1, .num_kv_heads = 1, .head_dim = 1, .block_size = kBlockSize,
-                             .num_blocks = 256}).value()),
+        kv_(KvCache::Create({.num_layers = 1, .num_kv_heads = 1, .head_dim = 1, .value_dim = 1,
+                             .block_size = kBlockSize, .num_blocks = 256}).value()),
         runner_(model_, *kv_, SelectKernels(CpuFeatures(), Isa::kScalar), threads_, options) {}
 
   Sequence& Add(std::vector<int32_t> prompt, SamplingParams sampling = {}) {
