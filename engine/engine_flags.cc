@@ -138,7 +138,7 @@ void AddModelFlags(CLI::App& command, EngineConfig& config) {
       },
       "Highest instruction set to use: auto, amx, avx512_bf16, avx512, avx2_vnni, avx2 or scalar [auto]");
   command.add_option("--jieba-dict", config.jieba_dict,
-                     "jieba's dict.txt, for PanGu-alpha [the model's folder, or Debian's python3-jieba]");
+                     "jieba's dict.txt, prob_emit.py beside it, for PanGu-alpha [the model's, or python3-jieba's]");
   command.add_option("--threads", config.num_threads, "Compute threads; 0 takes the CPUs of the cpuset and quota [0]");
 }
 

@@ -106,8 +106,9 @@ EngineInfo MakeInfo(const EngineConfig& config, const LoadedModel& loaded, const
   info.isa = std::string(loaded.kernels->isa);
   info.cpu_model = cpu.model_name;
   info.cpu = cpu;
-  info.weights_dtype = config.quantized_form.empty() ? std::string(WeightFormatName(config.weight_format()))
-                                                     : config.quantized_form;
+  // Codes of fp8 are never kept: they become floats.
+  const bool keeps_codes = !config.quantized_form.empty() && config.quantized_form != "fp8";
+  info.weights_dtype = keeps_codes ? config.quantized_form : std::string(WeightFormatName(config.weight_format()));
   info.kv_cache_dtype = std::string(KvFormatName(config.kv_cache_dtype));
   info.num_threads = loaded.pool->num_threads();
   info.vocab_size = model.vocab_size;
@@ -157,7 +158,8 @@ absl::StatusOr<int64_t> EstimateWeightBytes(const EngineConfig& config, const Mo
   if (!error) return static_cast<int64_t>(packed);
   ASSIGN_OR_RETURN(const std::optional<int64_t> kept,
                    EstimateQuantizedBytes(config.model_path, config.weight_format()));
-  return kept.value_or(converted);
+  // The files may hold more than the model reads, such as layers of multi-token prediction.
+  return std::min(kept.value_or(converted), converted);
 }
 
 absl::StatusOr<MemoryPlan> PlanMemory(const EngineConfig& config, const ModelConfig& model, int64_t available_bytes,

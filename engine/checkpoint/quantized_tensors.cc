@@ -153,7 +153,9 @@ absl::StatusOr<std::unique_ptr<StoredWeight>> OpenFp8(const WeightSource& source
   const int64_t rows = shape[0], cols = shape[1];
   const std::string inverse = module + ".weight_scale_inv";
   const bool has_inverse = source.Has(inverse);
-  ASSIGN_OR_RETURN(Grid scales, ReadGrid(source, has_inverse ? inverse : module + ".weight_scale"));
+  const std::string plain = module + ".weight_scale";
+  const bool wants_inverse = has_inverse || (block.rows > 0 && !source.Has(plain));
+  ASSIGN_OR_RETURN(Grid scales, ReadGrid(source, wants_inverse ? inverse : plain));
   Fp8Blocks blocks = {.codes = codes, .block_rows = block.rows, .block_cols = block.cols};
   if (has_inverse || scales.cols > 1) {
     if (block.rows == 0) {

@@ -73,7 +73,10 @@ absl::StatusOr<std::string> FindQuantizedForm(const std::string& dir) {
   ASSIGN_OR_RETURN(const Json config, ReadQuantizationConfig(dir));
   if (config.is_null()) return "";
   ASSIGN_OR_RETURN(const std::string method, JsonStringOr(config, "quant_method", ""));
-  return method.empty() ? "unnamed" : method;
+  constexpr std::string_view kKnown[] = {"fp8", "compressed-tensors", "gptq", "awq", "ascend"};
+  if (std::ranges::find(kKnown, method) != std::end(kKnown)) return method;
+  return absl::UnimplementedError(StrCat("quant_method of quantization_config is \"", ShowName(method),
+                                         "\"; supported are fp8, compressed-tensors, gptq, awq and ascend"));
 }
 
 absl::StatusOr<std::unique_ptr<StoredWeights>> OpenStoredWeights(const std::string& dir, const WeightSource& source) {
@@ -87,17 +90,16 @@ absl::StatusOr<std::unique_ptr<StoredWeights>> OpenStoredWeights(const std::stri
   if (method == "compressed-tensors") return MakeCompressedTensors(config, source);
   if (method == "gptq") return MakeGptqWeights(config, source);
   if (method == "awq") return MakeAwqWeights(config, source);
-  if (method == "ascend") {
-    return absl::InvalidArgumentError("quant_method is \"ascend\", but the folder has no quant_model_description.json");
-  }
-  return absl::UnimplementedError(StrCat("quant_method of quantization_config is \"", ShowName(method),
-                                         "\"; supported are fp8, compressed-tensors, gptq, awq and ascend"));
+  return absl::InvalidArgumentError("quant_method is \"ascend\", but the folder has no quant_model_description.json");
 }
 
 absl::StatusOr<std::optional<int64_t>> EstimateQuantizedBytes(const std::string& dir, WeightFormat float_format) {
   ASSIGN_OR_RETURN(const std::string form, FindQuantizedForm(dir));
   if (form.empty()) return std::nullopt;
-  ASSIGN_OR_RETURN(const std::unique_ptr<WeightSource> source, OpenCheckpoint(dir));
+  const absl::StatusOr<std::unique_ptr<WeightSource>> opened = OpenCheckpoint(dir);
+  if (absl::IsNotFound(opened.status())) return std::nullopt;  // config.json alone
+  RETURN_IF_ERROR(opened.status());
+  const std::unique_ptr<WeightSource>& source = *opened;
   const int64_t float_bytes = float_format == WeightFormat::kF32 ? 4 : 2;
   int64_t total = 0;
   for (const std::string& name : source->Names()) {

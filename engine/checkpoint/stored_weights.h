@@ -44,7 +44,7 @@ class StoredWeights {
 };
 
 // "ascend" for a folder with a quant_model_description*.json; otherwise the quant_method of "quantization_config" of
-// its config.json; empty where there is neither. Errors: InvalidArgument (malformed).
+// its config.json; empty where there is neither. Errors: InvalidArgument (malformed), Unimplemented (another method).
 absl::StatusOr<std::string> FindQuantizedForm(const std::string& dir);
 
 // The form of the checkpoint `source` in folder `dir`: FindQuantizedForm, or floats where that is empty. Errors:
@@ -52,7 +52,7 @@ absl::StatusOr<std::string> FindQuantizedForm(const std::string& dir);
 absl::StatusOr<std::unique_ptr<StoredWeights>> OpenStoredWeights(const std::string& dir, const WeightSource& source);
 
 // About the bytes in memory of the quantized checkpoint in `dir`, from its headers alone: codes as they are, floats of
-// any width in `float_format`. Nothing when the folder is none. Errors: as OpenCheckpoint.
+// any width in `float_format`. Nothing when the folder is none or has no weights. Errors: as OpenCheckpoint.
 absl::StatusOr<std::optional<int64_t>> EstimateQuantizedBytes(const std::string& dir, WeightFormat float_format);
 
 // The forms. `config` is the quantization_config.

@@ -27,7 +27,7 @@ void KeepBestGroups(float* scores, int num_experts, int num_groups, int num_chos
   float group_scores[kMaxExperts];
   const int group_size = num_experts / num_groups;
   for (int g = 0; g < num_groups; ++g) group_scores[g] = group_score(scores + g * group_size, group_size);
-  constexpr float kChosen = kExcluded;
+  constexpr float kChosen = kExcluded;  // no group is chosen twice
   for (int i = 0; i < num_chosen; ++i) group_scores[ArgMax(group_scores, num_groups, kernels)] = kChosen;
   for (int g = 0; g < num_groups; ++g) {
     if (group_scores[g] != kChosen) std::fill_n(scores + g * group_size, group_size, kExcluded);

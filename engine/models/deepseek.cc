@@ -127,7 +127,7 @@ absl::StatusOr<std::unique_ptr<Model>> BuildDeepseek(ModelConfig config, WeightR
 
 }  // namespace
 
-constexpr ModelFamily kDeepseekV2Family = {"DeepseekV2ForCausalLM", ReadDeepseekV2Config, BuildDeepseek};
-constexpr ModelFamily kDeepseekV3Family = {"DeepseekV3ForCausalLM", ReadDeepseekV3Config, BuildDeepseek};
+constexpr ModelFamily kDeepseekV2Family = {"DeepseekV2ForCausalLM", "deepseek_v2", ReadDeepseekV2Config, BuildDeepseek};
+constexpr ModelFamily kDeepseekV3Family = {"DeepseekV3ForCausalLM", "deepseek_v3", ReadDeepseekV3Config, BuildDeepseek};
 
 }  // namespace expertd

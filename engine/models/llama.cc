@@ -31,7 +31,8 @@ absl::StatusOr<ModelConfig> ReadPanguEmbeddedConfig(const Json& json) {
 
 }  // namespace
 
-constexpr ModelFamily kLlamaFamily = {"LlamaForCausalLM", ReadLlamaConfig, BuildLlamaLayout};
-constexpr ModelFamily kPanguEmbeddedFamily = {"PanguEmbeddedForCausalLM", ReadPanguEmbeddedConfig, BuildLlamaLayout};
+constexpr ModelFamily kLlamaFamily = {"LlamaForCausalLM", "llama", ReadLlamaConfig, BuildLlamaLayout};
+constexpr ModelFamily kPanguEmbeddedFamily = {"PanguEmbeddedForCausalLM", "PanguEmbedded",
+                                              ReadPanguEmbeddedConfig, BuildLlamaLayout};
 
 }  // namespace expertd

@@ -108,6 +108,6 @@ absl::StatusOr<std::unique_ptr<Model>> BuildPanguAlpha(ModelConfig config, Weigh
 
 }  // namespace
 
-constexpr ModelFamily kPanguAlphaFamily = {"GPTPanguForCausalLM", ReadPanguAlphaConfig, BuildPanguAlpha};
+constexpr ModelFamily kPanguAlphaFamily = {"GPTPanguForCausalLM", "gpt_pangu", ReadPanguAlphaConfig, BuildPanguAlpha};
 
 }  // namespace expertd

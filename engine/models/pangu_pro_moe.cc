@@ -59,6 +59,7 @@ absl::StatusOr<std::unique_ptr<Model>> BuildPanguProMoe(ModelConfig config, Weig
 
 }  // namespace
 
-constexpr ModelFamily kPanguProMoeFamily = {"PanguProMoEForCausalLM", ReadPanguProMoeConfig, BuildPanguProMoe};
+constexpr ModelFamily kPanguProMoeFamily = {"PanguProMoEForCausalLM", "PanguProMoE",
+                                            ReadPanguProMoeConfig, BuildPanguProMoe};
 
 }  // namespace expertd

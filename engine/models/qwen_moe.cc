@@ -43,6 +43,6 @@ absl::StatusOr<ModelConfig> ReadQwen3MoeConfig(const Json& json) {
 
 }  // namespace
 
-constexpr ModelFamily kQwen3MoeFamily = {"Qwen3MoeForCausalLM", ReadQwen3MoeConfig, BuildLlamaLayout};
+constexpr ModelFamily kQwen3MoeFamily = {"Qwen3MoeForCausalLM", "qwen3_moe", ReadQwen3MoeConfig, BuildLlamaLayout};
 
 }  // namespace expertd

@@ -30,9 +30,26 @@ std::string KnownArchitectures() {
   return names;
 }
 
+namespace {
+
+absl::StatusOr<const ModelFamily*> FindByModelType(const Json& json) {
+  ASSIGN_OR_RETURN(const std::string model_type, JsonStringOr(json, "model_type", ""));
+  if (model_type.empty()) {
+    return absl::InvalidArgumentError(
+        StrCat("architectures is missing, and so is model_type; supported are ", KnownArchitectures()));
+  }
+  for (const ModelFamily* const family : kFamilies) {
+    if (family->model_type == model_type) return family;
+  }
+  return absl::UnimplementedError(
+      StrCat("model_type \"", ShowName(model_type), "\" is not supported; supported are ", KnownArchitectures()));
+}
+
+}  // namespace
+
 absl::StatusOr<const ModelFamily*> FindFamily(const Json& json) {
   const Json* const architectures = JsonFind(json, "architectures");
-  if (architectures == nullptr) return absl::InvalidArgumentError("architectures is missing");
+  if (architectures == nullptr) return FindByModelType(json);
   if (!architectures->is_array() || architectures->empty() || !architectures->front().is_string()) {
     return absl::InvalidArgumentError("architectures must be a list of names");
   }

@@ -16,12 +16,14 @@ class WeightReader;
 
 struct ModelFamily {
   std::string_view architecture;  // as config.json's "architectures" has it
+  std::string_view model_type;    // what stands for it where there is none
   absl::StatusOr<ModelConfig> (*read_config)(const Json& json);
   absl::StatusOr<std::unique_ptr<Model>> (*build)(ModelConfig config, WeightReader& reader,
                                                   const LoadOptions& options, ThreadPool& pool);
 };
 
-// The family of a config.json, by "architectures". Errors: InvalidArgument when the key is missing or malformed,
+// The family of a config.json, by "architectures", else by "model_type". Errors: InvalidArgument when both are missing
+// or malformed,
 // Unimplemented naming the architecture and the known ones.
 absl::StatusOr<const ModelFamily*> FindFamily(const Json& json);
 

@@ -34,8 +34,7 @@ std::string FirstFile(std::initializer_list<std::string> paths) {
 }
 
 absl::Status Missing(const std::string& model_dir, std::string_view what, std::string_view remedy) {
-  return absl::FailedPreconditionError(StrCat("the tokenizer of ", model_dir, " needs jieba's ", what,
-                                              ": put it into that folder", remedy,
+  return absl::FailedPreconditionError(StrCat("the tokenizer of ", model_dir, " needs jieba's ", what, ": put ", remedy,
                                               ", or install Debian's python3-jieba"));
 }
 
@@ -47,7 +46,10 @@ absl::StatusOr<JiebaFiles> FindJiebaFiles(const std::string& model_dir, const st
   if (jieba_dict.empty()) {
     files.dictionary = FirstFile(
         {model_dir + "/jieba.dict.txt", model_dir + "/dict.txt", StrCat(package_folder, "/dict.txt")});
-    if (files.dictionary.empty()) return Missing(model_dir, "dict.txt", ", name it with --jieba-dict");
+    if (files.dictionary.empty()) {
+      return Missing(model_dir, "dict.txt and prob_emit.py",
+                     "both into that folder, or elsewhere and name the first with --jieba-dict");
+    }
   } else {
     if (!FileExists(jieba_dict)) {
       return absl::FailedPreconditionError(StrCat("--jieba-dict is ", jieba_dict, "; there is no such file"));
@@ -57,7 +59,9 @@ absl::StatusOr<JiebaFiles> FindJiebaFiles(const std::string& model_dir, const st
   const std::string folder = std::filesystem::path(files.dictionary).parent_path().string();
   files.emissions = FirstFile({folder + "/prob_emit.py", folder + "/finalseg/prob_emit.py", model_dir + "/prob_emit.py",
                                StrCat(package_folder, "/finalseg/prob_emit.py")});
-  if (files.emissions.empty()) return Missing(model_dir, "prob_emit.py", " or beside the dictionary");
+  if (files.emissions.empty()) {
+    return Missing(model_dir, "prob_emit.py", "it into that folder or beside the dictionary");
+  }
   return files;
 }
 

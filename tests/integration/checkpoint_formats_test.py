@@ -429,6 +429,28 @@ def test_the_server_says_which_codes_it_keeps(tmp_path):
     assert [re.search(r" dtype=(\w+)", log)[1] for log in (kept, converted, floats)] == ["gptq", "int8", "bf16"]
 
 
+def test_a_config_alone_is_inspected_whatever_its_quantization(tmp_path):
+    quantized, _ = write_pair(tmp_path, CASES["fp8_f32"])
+    whole = json.loads(run("inspect", quantized, "--json").stdout)
+    (quantized / "model.safetensors").unlink()
+
+    alone = json.loads(run("inspect", quantized, "--json").stdout)
+
+    assert alone["parameters"] == whole["parameters"]
+
+
+def test_an_unknown_quantization_is_refused_before_anything_is_read(tmp_path):
+    quantized, _ = write_pair(tmp_path, CASES["fp8_f32"])
+    config = json.loads((quantized / "config.json").read_text())
+    config["quantization_config"]["quant_method"] = "exl2"
+    (quantized / "config.json").write_text(json.dumps(config))
+
+    result = run("inspect", quantized, check=False)
+
+    assert result.returncode == 1
+    assert 'quant_method of quantization_config is "exl2"; supported are fp8' in result.stderr
+
+
 @pytest.mark.parametrize("name", ["fp8_f32", "ascend_w8a8", "ascend_w4a8_a_moe", "gptq_zeros", "awq_small_moe"])
 def test_a_packed_folder_of_it_gives_the_same_bits(tmp_path, name):
     quantized, _ = write_pair(tmp_path, CASES[name])

@@ -206,11 +206,18 @@ TEST(ModelConfigTest, TakesTheHeadDimOfTheFamilyWhenTheFileHasNone) {
   EXPECT_EQ(Gqa(*ParseModelConfig(Without(Qwen3MoeJson(), "head_dim"))).head_dim, 64);
 }
 
+TEST(ModelConfigTest, GoesByTheModelTypeWhereNoArchitectureIsNamed) {
+  EXPECT_EQ(ParseModelConfig(Without(Qwen3MoeJson(), "architectures"))->architecture, "Qwen3MoeForCausalLM");
+}
+
 TEST(ModelConfigTest, NamesAnUnknownArchitectureAndTheKnownOnes) {
   EXPECT_THAT(Unsupported(With(Qwen2Json(), "architectures", {"MambaForCausalLM"})),
               StartsWith("architecture \"MambaForCausalLM\" is not supported; supported are Qwen2ForCausalLM, "
                          "Qwen3ForCausalLM, Qwen3MoeForCausalLM, PanguProMoEForCausalLM, "));
-  EXPECT_EQ(Invalid(Without(Qwen2Json(), "architectures")), "architectures is missing");
+  EXPECT_THAT(Invalid(Without(Without(Qwen2Json(), "architectures"), "model_type")),
+              StartsWith("architectures is missing, and so is model_type; supported are Qwen2ForCausalLM, "));
+  EXPECT_THAT(Unsupported(With(Without(Qwen2Json(), "architectures"), "model_type", "mamba")),
+              StartsWith("model_type \"mamba\" is not supported; supported are Qwen2ForCausalLM, "));
   EXPECT_EQ(Invalid(With(Qwen2Json(), "architectures", Json::array())), "architectures must be a list of names");
 }
 

@@ -169,8 +169,9 @@ TEST(JiebaTest, SaysWhatToDoWhenAFileIsMissing) {
 
   EXPECT_EQ(FindJiebaFiles(model.path(), "", package.path()).status(),
             absl::FailedPreconditionError(
-                StrCat("the tokenizer of ", model.path(), " needs jieba's dict.txt: put it into that folder, name it ",
-                       "with --jieba-dict, or install Debian's python3-jieba")));
+                StrCat("the tokenizer of ", model.path(), " needs jieba's dict.txt and prob_emit.py: put both into ",
+                       "that folder, or elsewhere and name the first with --jieba-dict, or install Debian's ",
+                       "python3-jieba")));
   EXPECT_EQ(FindJiebaFiles(model.path(), "/no/dict.txt", package.path()).status(),
             absl::FailedPreconditionError("--jieba-dict is /no/dict.txt; there is no such file"));
   model.Write("dict.txt", "x 1");
