@@ -255,6 +255,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
   if (!config.api_key_file.empty()) {
     ASSIGN_OR_RETURN(keys, KeyRing::Load(config.api_key_file));
   }
+  BoundFreeMemory();
   auto server = std::make_unique<GrpcServer>(config, std::move(keys), observer);
   RETURN_IF_ERROR(server->Listen());
   return server;

@@ -15,6 +15,11 @@ std::thread StartThread(const std::string& name, absl::AnyInvocable<void()> body
   return thread;
 }
 
+void BoundFreeMemory() {
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);
+  mallopt(M_TRIM_THRESHOLD, 2 << 20);
+}
+
 WorkerPool::WorkerPool(const std::string& name, int num_threads) : max_large_running_(num_threads - 1) {
   EXPERTD_CHECK(num_threads >= 2, num_threads);
   for (int i = 0; i < num_threads; ++i) {

@@ -19,6 +19,11 @@ namespace expertd {
 // Starts a thread whose name (up to 15 characters) shows in ps, top and debuggers.
 std::thread StartThread(const std::string& name, absl::AnyInvocable<void()> body);
 
+// Keeps the allocator from growing its thresholds with the largest block ever freed (mallopt(3), "dynamic mmap
+// threshold"): it would keep up to 64 MiB of free memory in the arena of every thread, where malloc_trim does not
+// reach. For the whole process; call it before there is load.
+void BoundFreeMemory();
+
 // Thread-safe. Each live call posts at most one job, so the cap on live calls bounds the queue. After the last large
 // job of several, free memory goes back to the system.
 class WorkerPool {
