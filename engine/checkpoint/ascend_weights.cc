@@ -152,11 +152,7 @@ class AscendWeights : public StoredWeights {
                           std::vector<WeightTensor>& tensors) const {
     ASSIGN_OR_RETURN(Grid grid, ReadGrid(source(), name));
     RETURN_IF_ERROR(CheckGrid(grid, rows, grid.cols));
-    integers.num_groups = grid.cols;
-    ASSIGN_OR_RETURN(integers.group_size, GroupSize(cols, grid.cols, group_size_, name));
-    integers.group_scales = std::move(grid.values);
-    tensors.push_back(grid.tensor);
-    return absl::OkStatus();
+    return SetGroupScales(std::move(grid), cols, group_size_, integers, tensors);
   }
 
   absl::Status ReadOffsets(const std::string& module, int64_t rows, IntegerCodes& integers,

@@ -98,11 +98,7 @@ class CompressedTensors : public StoredWeights {
                           std::vector<WeightTensor>& tensors) const {
     ASSIGN_OR_RETURN(Grid grid, ReadGrid(source(), module + ".weight_scale"));
     RETURN_IF_ERROR(SpreadOverRows(grid, rows));
-    integers.num_groups = grid.cols;
-    ASSIGN_OR_RETURN(integers.group_size, GroupSize(cols, grid.cols, sizes_.group, grid.name));
-    integers.group_scales = std::move(grid.values);
-    tensors.push_back(grid.tensor);
-    return absl::OkStatus();
+    return SetGroupScales(std::move(grid), cols, sizes_.group, integers, tensors);
   }
 
   // Packed along the outputs, and moved up like the codes.

@@ -112,6 +112,15 @@ absl::StatusOr<int64_t> GroupSize(int64_t cols, int64_t num_groups, int64_t said
       StrCat("tensor ", ShowName(name), " has ", num_groups, " groups, into which ", cols, " inputs do not go"));
 }
 
+absl::Status SetGroupScales(Grid grid, int64_t cols, int64_t said, IntegerCodes& integers,
+                            std::vector<WeightTensor>& tensors) {
+  integers.num_groups = grid.cols;
+  ASSIGN_OR_RETURN(integers.group_size, GroupSize(cols, grid.cols, said, grid.name));
+  integers.group_scales = std::move(grid.values);
+  tensors.push_back(grid.tensor);
+  return absl::OkStatus();
+}
+
 uint32_t CodeOfWord(const WeightTensor& tensor, int64_t index, int place, int bits) {
   uint32_t word;
   std::memcpy(&word, tensor.data + index * int64_t{sizeof(word)}, sizeof(word));

@@ -59,6 +59,11 @@ absl::Status SpreadOverRows(Grid& grid, int64_t rows);
 // `name` is the tensor of the scales.
 absl::StatusOr<int64_t> GroupSize(int64_t cols, int64_t num_groups, int64_t said, std::string_view name);
 
+// Makes `grid`, which has a row for each output, the group scales of `integers`, and notes its tensor in `tensors`.
+// cols, said: as of GroupSize.
+absl::Status SetGroupScales(Grid grid, int64_t cols, int64_t said, IntegerCodes& integers,
+                            std::vector<WeightTensor>& tensors);
+
 // Code `place` of the 32-bit word `index` of `tensor`, counted from the word's low end.
 uint32_t CodeOfWord(const WeightTensor& tensor, int64_t index, int place, int bits);
 

@@ -88,43 +88,21 @@ class GqaAttention : public Attention {
   const Parts parts_;
 };
 
-// A tensor, without ".weight" or ".bias", and its outputs.
-struct Projection {
-  std::string name;
-  int width = 0;
-};
-
-// Projections of the same input as one.
-absl::StatusOr<Linear> LoadProjections(std::span<const Projection> projections, MatrixSpec matrix, bool has_bias,
-                                       WeightReader& reader) {
-  std::vector<float> bias;
-  for (const auto& [name, width] : projections) {
-    matrix.parts.push_back(TensorRows::All(name + ".weight", width, matrix.cols));
-    if (!has_bias) continue;
-    ASSIGN_OR_RETURN(const std::vector<float> part_bias, reader.Vector(name + ".bias", width));
-    bias.insert(bias.end(), part_bias.begin(), part_bias.end());
-  }
-  ASSIGN_OR_RETURN(WeightMatrix weight, reader.Matrix(matrix));
-  return Linear(std::move(weight), std::move(bias));
-}
-
 absl::StatusOr<Linear> LoadQkv(const GqaSpec& spec, int hidden_size, const GqaNames& names, WeightReader& reader) {
   const int kv_width = spec.num_kv_heads * spec.head_dim;
   const int query_width = spec.num_heads * spec.head_dim;
   const Projection projections[] = {{names.q, query_width}, {names.k, kv_width}, {names.v, kv_width}};
-  return LoadProjections(projections, {.name = names.q + "+kv", .cols = hidden_size}, spec.has_qkv_bias, reader);
+  return LoadLinear(projections, {.name = names.q + "+kv", .cols = hidden_size}, spec.has_qkv_bias, reader);
 }
 
 absl::StatusOr<Linear> LoadKv(const GqaSpec& spec, int hidden_size, const GqaNames& names, WeightReader& reader) {
   const int kv_width = spec.num_kv_heads * spec.head_dim;
   const Projection projections[] = {{names.k, kv_width}, {names.v, kv_width}};
-  return LoadProjections(projections, {.name = names.k + "+v", .cols = hidden_size}, spec.has_qkv_bias, reader);
+  return LoadLinear(projections, {.name = names.k + "+v", .cols = hidden_size}, spec.has_qkv_bias, reader);
 }
 
 absl::StatusOr<Linear> LoadOutput(const GqaSpec& spec, int hidden_size, const GqaNames& names, WeightReader& reader) {
-  const Projection output[] = {{names.output, hidden_size}};
-  const int width = spec.num_heads * spec.head_dim;
-  return LoadProjections(output, {.name = names.output, .cols = width}, spec.has_output_bias, reader);
+  return LoadLinear({names.output, hidden_size}, spec.num_heads * spec.head_dim, spec.has_output_bias, reader);
 }
 
 // The queries of all positions, [num_positions, query width]; empty when the weights are only being packed, which hands
@@ -134,7 +112,7 @@ absl::StatusOr<std::vector<float>> LoadQueryTable(const GqaSpec& spec, int hidde
   const int width = spec.num_heads * spec.head_dim;
   const Projection query[] = {{names.q, width}};
   const MatrixSpec matrix = {.name = names.q, .cols = hidden_size, .format = WeightFormat::kF32};
-  ASSIGN_OR_RETURN(const Linear project, LoadProjections(query, matrix, spec.has_qkv_bias, reader));
+  ASSIGN_OR_RETURN(const Linear project, LoadLinear(query, matrix, spec.has_qkv_bias, reader));
   ASSIGN_OR_RETURN(const SharedBytes rows,
                    reader.Table(names.query_table + ".weight", num_positions, hidden_size, DType::kF32));
   if (rows.data == nullptr) return std::vector<float>();
@@ -160,10 +138,8 @@ absl::StatusOr<std::unique_ptr<Attention>> LoadGqaAttention(const GqaSpec& spec,
   ASSIGN_OR_RETURN(parts.qkv, LoadQkv(spec, hidden_size, names, reader));
   ASSIGN_OR_RETURN(parts.output, LoadOutput(spec, hidden_size, names, reader));
   if (spec.has_qk_norm) {
-    ASSIGN_OR_RETURN(std::vector<float> q_weight, reader.Vector(StrCat(names.q_norm, ".weight"), spec.head_dim));
-    ASSIGN_OR_RETURN(std::vector<float> k_weight, reader.Vector(StrCat(names.k_norm, ".weight"), spec.head_dim));
-    parts.q_norm = RmsNorm(std::move(q_weight), rms_norm_eps);
-    parts.k_norm = RmsNorm(std::move(k_weight), rms_norm_eps);
+    ASSIGN_OR_RETURN(parts.q_norm, LoadRmsNorm(names.q_norm, spec.head_dim, rms_norm_eps, reader));
+    ASSIGN_OR_RETURN(parts.k_norm, LoadRmsNorm(names.k_norm, spec.head_dim, rms_norm_eps, reader));
   }
   return std::make_unique<GqaAttention>(spec, std::move(parts));
 }

@@ -99,7 +99,6 @@ struct SoftmaxTopKRouter {
 // Sigmoid scores; experts are chosen by score plus a learned bias, and weighed by score alone (DeepSeek-V3 "noaux_tc",
 // arXiv 2412.19437). A group counts as the sum of its best two.
 struct SigmoidTopKRouter {
-  bool has_bias = true;
   bool normalizes_top_k = true;
   int num_groups = 1;
   int num_chosen_groups = 1;

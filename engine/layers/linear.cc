@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/base/log.h"
+#include "engine/base/status_macros.h"
 #include "engine/layers/input_rows.h"
 #include "engine/layers/work_split.h"
 
@@ -68,6 +69,23 @@ void Linear::AddTo(const float* x, int64_t x_stride, int num_rows, float* residu
       context.kernels.add(product + offset, columns.end - columns.begin, residual + offset);
     }
   });
+}
+
+absl::StatusOr<Linear> LoadLinear(std::span<const Projection> projections, MatrixSpec matrix, bool has_bias,
+                                  WeightReader& reader) {
+  std::vector<float> bias;
+  for (const auto& [name, width] : projections) {
+    matrix.parts.push_back(TensorRows::All(name + ".weight", width, matrix.cols));
+    if (!has_bias) continue;
+    ASSIGN_OR_RETURN(const std::vector<float> part_bias, reader.Vector(name + ".bias", width));
+    bias.insert(bias.end(), part_bias.begin(), part_bias.end());
+  }
+  ASSIGN_OR_RETURN(WeightMatrix weight, reader.Matrix(matrix));
+  return Linear(std::move(weight), std::move(bias));
+}
+
+absl::StatusOr<Linear> LoadLinear(const Projection& projection, int num_inputs, bool has_bias, WeightReader& reader) {
+  return LoadLinear({&projection, 1}, {.name = projection.name, .cols = num_inputs}, has_bias, reader);
 }
 
 }  // namespace expertd

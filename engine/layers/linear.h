@@ -2,8 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
+#include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
+#include "engine/checkpoint/weight_reader.h"
 #include "engine/forward/forward_context.h"
 #include "engine/kernels/kernels.h"
 #include "engine/tensor/weight_matrix.h"
@@ -39,5 +43,18 @@ class Linear {
   WeightMatrix weight_;
   std::vector<float> bias_;
 };
+
+// A tensor, without ".weight" or ".bias", and its outputs.
+struct Projection {
+  std::string name;
+  int width = 0;
+};
+
+// Projections of the same input as one matrix, whose name, columns and format `matrix` has. Errors: as WeightReader.
+absl::StatusOr<Linear> LoadLinear(std::span<const Projection> projections, MatrixSpec matrix, bool has_bias,
+                                  WeightReader& reader);
+
+// A single one, under its own name.
+absl::StatusOr<Linear> LoadLinear(const Projection& projection, int num_inputs, bool has_bias, WeightReader& reader);
 
 }  // namespace expertd

@@ -195,29 +195,13 @@ class MlaAttention : public Attention {
   const Parts parts_;
 };
 
-absl::StatusOr<RmsNorm> LoadNorm(const std::string& name, int size, double eps, WeightReader& reader) {
-  ASSIGN_OR_RETURN(std::vector<float> weight, reader.Vector(name + ".weight", size));
-  return RmsNorm(std::move(weight), eps);
-}
-
-absl::StatusOr<Linear> LoadMatrix(const std::string& name, int rows, int cols, WeightReader& reader) {
-  ASSIGN_OR_RETURN(
-      WeightMatrix weight,
-      reader.Matrix({.name = name, .cols = cols, .parts = {TensorRows::All(name + ".weight", rows, cols)}}));
-  return Linear(std::move(weight));
-}
-
 // q (or its latent) and the cached part of a token in one product.
 absl::StatusOr<Linear> LoadDown(const MlaSpec& spec, int hidden_size, const MlaNames& names, WeightReader& reader) {
-  const std::string& query = spec.q_lora_rank > 0 ? names.q_down : names.q;
-  const int width = spec.q_lora_rank > 0 ? spec.q_lora_rank : spec.num_heads * spec.query_head_dim();
-  ASSIGN_OR_RETURN(
-      WeightMatrix weight,
-      reader.Matrix({.name = query + "+kv",
-                     .cols = hidden_size,
-                     .parts = {TensorRows::All(query + ".weight", width, hidden_size),
-                               TensorRows::All(names.kv_down + ".weight", spec.cached_dim(), hidden_size)}}));
-  return Linear(std::move(weight));
+  const Projection query = spec.q_lora_rank > 0
+                               ? Projection{names.q_down, spec.q_lora_rank}
+                               : Projection{names.q, spec.num_heads * spec.query_head_dim()};
+  const Projection projections[] = {query, {names.kv_down, spec.cached_dim()}};
+  return LoadLinear(projections, {.name = query.name + "+kv", .cols = hidden_size}, /*has_bias=*/false, reader);
 }
 
 // The parts of kv_up, of which each head has [UK | UV] as rows.
@@ -263,13 +247,15 @@ absl::StatusOr<std::unique_ptr<Attention>> LoadMlaAttention(const MlaSpec& spec,
   MlaAttention::Parts parts;
   ASSIGN_OR_RETURN(parts.down, LoadDown(spec, hidden_size, names, reader));
   if (spec.q_lora_rank > 0) {
-    ASSIGN_OR_RETURN(parts.q_norm, LoadNorm(names.q_norm, spec.q_lora_rank, rms_norm_eps, reader));
-    const int width = spec.num_heads * spec.query_head_dim();
-    ASSIGN_OR_RETURN(parts.q_up, LoadMatrix(names.q_up, width, spec.q_lora_rank, reader));
+    ASSIGN_OR_RETURN(parts.q_norm, LoadRmsNorm(names.q_norm, spec.q_lora_rank, rms_norm_eps, reader));
+    const Projection q_up = {names.q_up, spec.num_heads * spec.query_head_dim()};
+    ASSIGN_OR_RETURN(parts.q_up, LoadLinear(q_up, spec.q_lora_rank, /*has_bias=*/false, reader));
   }
-  ASSIGN_OR_RETURN(parts.kv_norm, LoadNorm(names.kv_norm, spec.kv_lora_rank, rms_norm_eps, reader));
+  ASSIGN_OR_RETURN(parts.kv_norm, LoadRmsNorm(names.kv_norm, spec.kv_lora_rank, rms_norm_eps, reader));
   RETURN_IF_ERROR(LoadUp(spec, names, reader, &parts));
-  ASSIGN_OR_RETURN(parts.output, LoadMatrix(names.output, hidden_size, spec.num_heads * spec.v_head_dim, reader));
+  const Projection output = {names.output, hidden_size};
+  ASSIGN_OR_RETURN(parts.output,
+                   LoadLinear(output, spec.num_heads * spec.v_head_dim, /*has_bias=*/false, reader));
   return std::make_unique<MlaAttention>(spec, std::move(parts));
 }
 

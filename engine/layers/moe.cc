@@ -267,7 +267,7 @@ ExpertRows SeparateExpert(const MoeSpec& spec, int hidden_size, const std::strin
 
 // What the router learned beside its matrix.
 absl::StatusOr<std::vector<float>> ReadPerExpert(const MoeSpec& spec, const MoeNames& names, WeightReader& reader) {
-  if (const auto* sigmoid = std::get_if<SigmoidTopKRouter>(&spec.router); sigmoid != nullptr && sigmoid->has_bias) {
+  if (std::holds_alternative<SigmoidTopKRouter>(spec.router)) {
     return reader.Vector(names.router_bias, spec.num_experts);
   }
   if (std::holds_alternative<GroupedRouter>(spec.router) && reader.Has(names.router_scale)) {

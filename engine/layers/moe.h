@@ -34,7 +34,7 @@ std::unique_ptr<FeedForward> MakeMoe(Linear gate, std::unique_ptr<Router> router
 // [num_experts, hidden, width]); both are read.
 struct MoeNames {
   std::string router;        // the tensor
-  std::string router_bias;   // [num_experts], of a SigmoidTopKRouter that has one
+  std::string router_bias;   // [num_experts], of a SigmoidTopKRouter
   std::string router_scale;  // [1, num_experts], of a GroupedRouter; ones where the checkpoint has none
   std::string experts;       // the prefix
   MlpNames shared;           // used when there is a shared expert

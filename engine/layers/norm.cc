@@ -1,5 +1,6 @@
 #include "engine/layers/norm.h"
 
+#include "engine/base/status_macros.h"
 #include "engine/kernels/kernels.h"
 #include "engine/layers/work_split.h"
 
@@ -44,6 +45,11 @@ void RmsNorm::Apply(const float* x, float* y, const Kernels& kernels) const {
 
 void LayerNorm::Apply(const float* x, float* y, const Kernels& kernels) const {
   kernels.layer_norm(x, weight_.data(), bias_.data(), eps_, size(), y);
+}
+
+absl::StatusOr<RmsNorm> LoadRmsNorm(const std::string& name, int size, double eps, WeightReader& reader) {
+  ASSIGN_OR_RETURN(std::vector<float> weight, reader.Vector(name + ".weight", size));
+  return RmsNorm(std::move(weight), eps);
 }
 
 }  // namespace expertd

@@ -2,9 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/status/statusor.h"
+#include "engine/checkpoint/weight_reader.h"
 #include "engine/forward/forward_context.h"
 #include "engine/layers/input_rows.h"
 
@@ -43,6 +46,9 @@ class RmsNorm : public Norm {
   std::vector<float> weight_;
   float eps_ = 0.0f;
 };
+
+// `name`: of the tensor, without ".weight". Errors: as WeightReader.
+absl::StatusOr<RmsNorm> LoadRmsNorm(const std::string& name, int size, double eps, WeightReader& reader);
 
 // y = (x - mean) / sqrt(variance + eps) * weight + bias (arXiv 1607.06450), the variance divided by the size.
 class LayerNorm : public Norm {

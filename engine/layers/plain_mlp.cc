@@ -46,19 +46,13 @@ class PlainMlp : public FeedForward {
   const Linear down_;
 };
 
-absl::StatusOr<Linear> LoadBiased(const std::string& name, int rows, int cols, WeightReader& reader) {
-  const TensorRows all = TensorRows::All(name + ".weight", rows, cols);
-  ASSIGN_OR_RETURN(WeightMatrix weight, reader.Matrix({.name = name, .cols = cols, .parts = {all}}));
-  ASSIGN_OR_RETURN(std::vector<float> bias, reader.Vector(name + ".bias", rows));
-  return Linear(std::move(weight), std::move(bias));
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<FeedForward>> LoadPlainMlp(const PlainSpec& spec, int hidden_size,
                                                           const PlainMlpNames& names, WeightReader& reader) {
-  ASSIGN_OR_RETURN(Linear up, LoadBiased(names.up, spec.intermediate_size, hidden_size, reader));
-  ASSIGN_OR_RETURN(Linear down, LoadBiased(names.down, hidden_size, spec.intermediate_size, reader));
+  ASSIGN_OR_RETURN(Linear up, LoadLinear({names.up, spec.intermediate_size}, hidden_size, /*has_bias=*/true, reader));
+  ASSIGN_OR_RETURN(Linear down,
+                   LoadLinear({names.down, hidden_size}, spec.intermediate_size, /*has_bias=*/true, reader));
   return std::make_unique<PlainMlp>(std::move(up), spec.gelu, std::move(down));
 }
 

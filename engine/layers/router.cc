@@ -121,7 +121,7 @@ class SigmoidTopK : public RowRouter {
     float choice[kMaxExperts];
     for (int e = 0; e < num_experts_; ++e) {
       logits[e] = 1.0f / (1.0f + std::exp(-logits[e]));
-      choice[e] = logits[e] + (rule_.has_bias ? per_expert_[e] : 0.0f);
+      choice[e] = logits[e] + per_expert_[e];
     }
     if (rule_.num_chosen_groups < rule_.num_groups) {
       KeepBestGroups(choice, num_experts_, rule_.num_groups, rule_.num_chosen_groups, kernels, SumOfBestTwo);
@@ -160,7 +160,7 @@ std::unique_ptr<Router> MakeRouter(const MoeSpec& spec, std::vector<float> per_e
     return std::make_unique<SoftmaxTopK>(spec, *softmax);
   }
   if (const auto* sigmoid = std::get_if<SigmoidTopKRouter>(&spec.router)) {
-    EXPERTD_CHECK(sigmoid->has_bias == !per_expert.empty());
+    EXPERTD_CHECK(!per_expert.empty(), "no biases");
     return std::make_unique<SigmoidTopK>(spec, *sigmoid, std::move(per_expert));
   }
   return std::make_unique<Grouped>(spec, std::move(per_expert));

@@ -103,8 +103,11 @@ class DecoderModel : public Model {
 
 absl::StatusOr<std::unique_ptr<Norm>> LoadNorm(const ModelConfig& config, const std::string& name,
                                                WeightReader& reader) {
+  if (config.norm.kind == NormKind::kRms) {
+    ASSIGN_OR_RETURN(RmsNorm norm, LoadRmsNorm(name, config.hidden_size, config.norm.eps, reader));
+    return std::make_unique<RmsNorm>(std::move(norm));
+  }
   ASSIGN_OR_RETURN(std::vector<float> weight, reader.Vector(name + ".weight", config.hidden_size));
-  if (config.norm.kind == NormKind::kRms) return std::make_unique<RmsNorm>(std::move(weight), config.norm.eps);
   ASSIGN_OR_RETURN(std::vector<float> bias, reader.Vector(name + ".bias", config.hidden_size));
   return std::make_unique<LayerNorm>(std::move(weight), std::move(bias), config.norm.eps);
 }
@@ -225,13 +228,6 @@ absl::StatusOr<std::unique_ptr<Model>> LoadDecoderModel(ModelConfig config, cons
   });
   for (const absl::Status& status : statuses) RETURN_IF_ERROR(status);
   return std::make_unique<DecoderModel>(std::move(config), std::move(parts));
-}
-
-absl::StatusOr<std::unique_ptr<Model>> BuildLlamaLayout(ModelConfig config, WeightReader& reader,
-                                                        const LoadOptions& options, ThreadPool& pool) {
-  DecoderNames names;
-  names.layer = LlamaLayerNames;
-  return LoadDecoderModel(std::move(config), names, reader, options, pool);
 }
 
 }  // namespace expertd

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "engine/checkpoint/weight_reader.h"
@@ -48,8 +49,11 @@ absl::StatusOr<std::unique_ptr<Model>> LoadDecoderModel(ModelConfig config, cons
                                                         WeightReader& reader, const LoadOptions& options,
                                                         ThreadPool& pool);
 
-// LoadDecoderModel for families whose names are those of the Llama layout: a ModelFamily's `build`.
-absl::StatusOr<std::unique_ptr<Model>> BuildLlamaLayout(ModelConfig config, WeightReader& reader,
-                                                        const LoadOptions& options, ThreadPool& pool);
+// LoadDecoderModel for families whose ends have the default names: a ModelFamily's `build`.
+template <LayerNames (*kLayerNames)(int layer)>
+absl::StatusOr<std::unique_ptr<Model>> BuildDecoder(ModelConfig config, WeightReader& reader,
+                                                    const LoadOptions& options, ThreadPool& pool) {
+  return LoadDecoderModel(std::move(config), {.layer = kLayerNames}, reader, options, pool);
+}
 
 }  // namespace expertd

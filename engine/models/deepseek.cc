@@ -118,16 +118,11 @@ LayerNames DeepseekLayerNames(int layer) {
   return names;
 }
 
-absl::StatusOr<std::unique_ptr<Model>> BuildDeepseek(ModelConfig config, WeightReader& reader,
-                                                     const LoadOptions& options, ThreadPool& pool) {
-  DecoderNames names;
-  names.layer = DeepseekLayerNames;
-  return LoadDecoderModel(std::move(config), names, reader, options, pool);
-}
-
 }  // namespace
 
-constexpr ModelFamily kDeepseekV2Family = {"DeepseekV2ForCausalLM", "deepseek_v2", ReadDeepseekV2Config, BuildDeepseek};
-constexpr ModelFamily kDeepseekV3Family = {"DeepseekV3ForCausalLM", "deepseek_v3", ReadDeepseekV3Config, BuildDeepseek};
+constexpr ModelFamily kDeepseekV2Family = {"DeepseekV2ForCausalLM", "deepseek_v2",
+                                           ReadDeepseekV2Config, BuildDecoder<DeepseekLayerNames>};
+constexpr ModelFamily kDeepseekV3Family = {"DeepseekV3ForCausalLM", "deepseek_v3",
+                                           ReadDeepseekV3Config, BuildDecoder<DeepseekLayerNames>};
 
 }  // namespace expertd

@@ -31,8 +31,8 @@ absl::StatusOr<ModelConfig> ReadPanguEmbeddedConfig(const Json& json) {
 
 }  // namespace
 
-constexpr ModelFamily kLlamaFamily = {"LlamaForCausalLM", "llama", ReadLlamaConfig, BuildLlamaLayout};
+constexpr ModelFamily kLlamaFamily = {"LlamaForCausalLM", "llama", ReadLlamaConfig, BuildDecoder<LlamaLayerNames>};
 constexpr ModelFamily kPanguEmbeddedFamily = {"PanguEmbeddedForCausalLM", "PanguEmbedded",
-                                              ReadPanguEmbeddedConfig, BuildLlamaLayout};
+                                              ReadPanguEmbeddedConfig, BuildDecoder<LlamaLayerNames>};
 
 }  // namespace expertd

@@ -78,9 +78,7 @@ struct Collector {
     Add(spec.num_experts, hidden, MatrixRole::kRouter);
     AddGated(spec.expert_intermediate_size, spec.num_experts, spec.experts_per_token);
     if (spec.shared_intermediate_size > 0) AddGated(spec.shared_intermediate_size, 1, 1);
-    const auto* sigmoid = std::get_if<SigmoidTopKRouter>(&spec.router);
-    const bool has_bias = sigmoid != nullptr && sigmoid->has_bias;
-    if (has_bias || std::holds_alternative<GroupedRouter>(spec.router)) vectors += spec.num_experts;
+    if (!std::holds_alternative<SoftmaxTopKRouter>(spec.router)) vectors += spec.num_experts;  // biases or scales
   }
 };
 

@@ -50,16 +50,9 @@ LayerNames PanguProMoeLayerNames(int layer) {
   return names;
 }
 
-absl::StatusOr<std::unique_ptr<Model>> BuildPanguProMoe(ModelConfig config, WeightReader& reader,
-                                                        const LoadOptions& options, ThreadPool& pool) {
-  DecoderNames names;
-  names.layer = PanguProMoeLayerNames;
-  return LoadDecoderModel(std::move(config), names, reader, options, pool);
-}
-
 }  // namespace
 
 constexpr ModelFamily kPanguProMoeFamily = {"PanguProMoEForCausalLM", "PanguProMoE",
-                                            ReadPanguProMoeConfig, BuildPanguProMoe};
+                                            ReadPanguProMoeConfig, BuildDecoder<PanguProMoeLayerNames>};
 
 }  // namespace expertd

@@ -30,7 +30,7 @@ absl::StatusOr<ModelConfig> ReadQwen3Config(const Json& json) {
 
 }  // namespace
 
-constexpr ModelFamily kQwen2Family = {"Qwen2ForCausalLM", "qwen2", ReadQwen2Config, BuildLlamaLayout};
-constexpr ModelFamily kQwen3Family = {"Qwen3ForCausalLM", "qwen3", ReadQwen3Config, BuildLlamaLayout};
+constexpr ModelFamily kQwen2Family = {"Qwen2ForCausalLM", "qwen2", ReadQwen2Config, BuildDecoder<LlamaLayerNames>};
+constexpr ModelFamily kQwen3Family = {"Qwen3ForCausalLM", "qwen3", ReadQwen3Config, BuildDecoder<LlamaLayerNames>};
 
 }  // namespace expertd

@@ -43,6 +43,7 @@ absl::StatusOr<ModelConfig> ReadQwen3MoeConfig(const Json& json) {
 
 }  // namespace
 
-constexpr ModelFamily kQwen3MoeFamily = {"Qwen3MoeForCausalLM", "qwen3_moe", ReadQwen3MoeConfig, BuildLlamaLayout};
+constexpr ModelFamily kQwen3MoeFamily = {"Qwen3MoeForCausalLM", "qwen3_moe",
+                                         ReadQwen3MoeConfig, BuildDecoder<LlamaLayerNames>};
 
 }  // namespace expertd

@@ -8,6 +8,7 @@
 #include "engine/base/strings.h"
 #include "engine/checkpoint/megatron_checkpoint.h"
 #include "tests/unit/checkpoint/support/safetensors_file.h"
+#include "tests/unit/checkpoint/support/floats_of.h"
 #include "tests/unit/checkpoint/support/torch_file.h"
 
 namespace expertd {
@@ -94,15 +95,6 @@ struct Checkpoint {
 
 std::string Namespace(const std::vector<std::pair<std::string, std::string>>& entries) {
   return pickled::WithState(pickled::Class("argparse", "Namespace") + ")\x81", pickled::Dict(entries));
-}
-
-std::vector<float> FloatsOf(const WeightSource& source, std::string_view name) {
-  const auto tensor = source.Get(name);
-  EXPECT_TRUE(tensor.ok()) << tensor.status();
-  if (!tensor.ok()) return {};
-  std::vector<float> values(static_cast<size_t>(tensor->size_bytes) / sizeof(float));
-  std::memcpy(values.data(), tensor->data, static_cast<size_t>(tensor->size_bytes));
-  return values;
 }
 
 std::string OpenError(const TempFolder& folder) {

@@ -8,6 +8,7 @@
 #include "engine/base/strings.h"
 #include "engine/checkpoint/torch_archive.h"
 #include "tests/unit/checkpoint/support/safetensors_file.h"
+#include "tests/unit/checkpoint/support/floats_of.h"
 #include "tests/unit/checkpoint/support/torch_file.h"
 
 namespace expertd {
@@ -40,15 +41,6 @@ std::string ErrorOf(const std::string& bytes) {
   EXPECT_THAT(Message(source.status()), HasSubstr("pytorch_model.bin: "));
   EXPECT_THAT(Message(source.status()), Not(HasSubstr("\n")));
   return Message(source.status());
-}
-
-std::vector<float> FloatsOf(const WeightSource& source, std::string_view name) {
-  const auto tensor = source.Get(name);
-  EXPECT_TRUE(tensor.ok()) << tensor.status();
-  if (!tensor.ok()) return {};
-  std::vector<float> values(static_cast<size_t>(tensor->size_bytes) / sizeof(float));
-  std::memcpy(values.data(), tensor->data, static_cast<size_t>(tensor->size_bytes));
-  return values;
 }
 
 std::string ErrorOfTensor(const pickled::Tensor& tensor) {
