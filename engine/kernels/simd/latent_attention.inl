@@ -93,6 +93,50 @@ void ScoreWords(KeyWords keys, const float* queries, int64_t query_stride, int n
   }
 }
 
+// Words of a block that ScoreTwoGroups goes through for all queries: so few that they stay in the first-level cache.
+constexpr int kScoreBlockWords = 48;
+
+// The same for one vector of queries and the kLanes keys of each of two groups. On the way lanes are keys: then a
+// broadcast word of a query serves both groups, half the loads of above, where it serves but one vector.
+template <typename Element>
+void ScoreTwoGroups(const KeyWords (&groups)[2], const float* queries, int num_words, float* scores) {
+  constexpr int kQueries = kLatentSums / 2;
+  const int64_t stride = groups[0].stride;
+  float sums[kLanes][2 * kLanes] = {};  // [query][key]
+  for (int begin = 0; begin < num_words; begin += kScoreBlockWords) {
+    const int end = Smaller(begin + kScoreBlockWords, num_words);
+    for (int half = 0; half < 2; ++half) {
+      float(*const half_sums)[2 * kLanes] = sums + half * kQueries;
+      const float* const query = queries + half * kQueries;
+      const float* const soon = groups[half].first + kScoreBlockWords * stride;
+      Vec sum[kQueries][2];
+#pragma GCC unroll 16
+      for (int q = 0; q < kQueries; ++q) {
+        sum[q][0] = Load(half_sums[q]);
+        sum[q][1] = Load(half_sums[q] + kLanes);
+      }
+      for (int i = begin; i < end; ++i) {
+        const Vec first = Load(groups[0].first + i * stride), second = Load(groups[1].first + i * stride);
+#pragma GCC unroll 16
+        for (int q = 0; q < kQueries; ++q) {
+          const Vec word = Broadcast(query[i * kLanes + q]);
+          sum[q][0] = AddProduct<Element>(sum[q][0], word, first);
+          sum[q][1] = AddProduct<Element>(sum[q][1], word, second);
+        }
+        __builtin_prefetch(soon + i * stride, /*rw=*/0, /*locality=*/3);
+        __builtin_prefetch(groups[half].next + i * stride, /*rw=*/0, /*locality=*/2);
+      }
+#pragma GCC unroll 16
+      for (int q = 0; q < kQueries; ++q) {
+        Store(sum[q][0], half_sums[q]);
+        Store(sum[q][1], half_sums[q] + kLanes);
+      }
+    }
+  }
+  TransposeLanes(sums[0], 2 * kLanes, scores, kLanes);
+  TransposeLanes(sums[0] + kLanes, 2 * kLanes, scores + kLanes * kLanes, kLanes);
+}
+
 // The word of `dim` and of the first keys in a chunk of values: rows are of one dim, or of two by turns, a pair of keys
 // each.
 template <typename Element>
@@ -150,6 +194,7 @@ EXPERTD_INLINE void CopyTwoDims<BFloat16>(const BFloat16* from, int, float* even
 template <typename Element>
 EXPERTD_INLINE void CopyWords(const Element* from, int block_size, int num_dims, int64_t to_stride, float* to) {
   for (int d = 0; d < num_dims; d += 2) {
+    __builtin_prefetch(from + num_dims * block_size, /*rw=*/0, /*locality=*/3);
 #if defined(__AVX512BF16__)
     if constexpr (kIsPaired<Element>) StoreBits(TransposePairs(LoadBits(from)), to);
 #endif
@@ -309,7 +354,16 @@ class LatentSupertile {
     first_ = 0;  // rows ascend: the first may see nothing of the part
     while (first_ < count_ && visible_[first_] == 0) ++first_;
     if (first_ == count_) return;
-    for (int key = 0; key < visible_[count_ - 1]; key += kLanes) ScoreKeys(part_begin, key);
+    int key = 0;
+    if constexpr (kIsInPlace<Element>) {
+      if (count_ - first_ == 1) {
+        for (; key + 2 * kLanes <= visible_[first_]; key += 2 * kLanes) {
+          const KeyWords keys[2] = {WordsAt(part_begin + key), WordsAt(part_begin + key + kLanes)};
+          ScoreTwoGroups<Element>(keys, Queries(first_), num_words_, Scores(first_) + key * kLanes);
+        }
+      }
+    }
+    for (; key < visible_[count_ - 1]; key += kLanes) ScoreKeys(part_begin, key);
     const float* const scales = CopyScales(part_begin);
     Vec maxima[kSuperVectors], totals[kSuperVectors];
     for (int v = first_; v < count_; ++v) {
@@ -333,16 +387,21 @@ class LatentSupertile {
     return scales;
   }
 
+  // Of kLanes keys from the position on, in place, and of those twice kLanes further on.
+  KeyWords WordsAt(int position) const {
+    const int last_position = args_.first_position + queries_[count_ - 1].row;
+    const int next = Smaller(position + 2 * kLanes, last_position / kLanes * kLanes);
+    return {.first = reinterpret_cast<const float*>(head_.KeyAt(position)),
+            .next = reinterpret_cast<const float*>(head_.KeyAt(next)),
+            .stride = head_.block_size};
+  }
+
   // Of kLanes keys of a part, from `key` on.
   void ScoreKeys(int part_begin, int key) {
     const int position = part_begin + key;
     KeyWords keys = {.first = Chunk(), .next = Chunk(), .stride = kLanes};
     if constexpr (kIsInPlace<Element>) {
-      const int last_position = args_.first_position + queries_[count_ - 1].row;
-      const int next = Smaller(position + kLanes, last_position / kLanes * kLanes);
-      keys = {.first = reinterpret_cast<const float*>(head_.KeyAt(position)),
-              .next = reinterpret_cast<const float*>(head_.KeyAt(next)),
-              .stride = head_.block_size};
+      keys = WordsAt(position);
     } else {
       CopyWords(head_.KeyAt(position), head_.block_size, head_.head_dim, kLanes, Chunk());
     }
@@ -412,14 +471,14 @@ class LatentSupertile {
     float maximum[kLanes], total[kLanes];
     Store(maxima, maximum);
     Store(totals, total);
-    const int whole = queries.count / 4 * 4;
-    for (int d = 0; d < value_dim_; d += 4) {
+    for (int d = 0; d < value_dim_; d += kLanes) {
       const float* const from = Sums(v) + d * kLanes;
-      for (int q = 0; q < whole; q += 4) {
-        TransposeFour(from + q, kLanes, partials + q * partial_stride() + d, partial_stride());
+      if (queries.count == kLanes) {
+        TransposeLanes(from, kLanes, partials + d, partial_stride());
+        continue;
       }
-      for (int q = whole; q < queries.count; ++q) {
-        for (int i = 0; i < 4; ++i) partials[q * partial_stride() + d + i] = from[i * kLanes + q];
+      for (int q = 0; q < queries.count; ++q) {
+        for (int i = 0; i < kLanes; ++i) partials[q * partial_stride() + d + i] = from[i * kLanes + q];
       }
     }
     for (int q = 0; q < queries.count; ++q) {

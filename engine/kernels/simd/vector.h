@@ -312,6 +312,49 @@ EXPERTD_INLINE void TransposeFour(const float* from, int64_t from_stride, float*
   _mm_storeu_ps(to + 3 * to_stride, d);
 }
 
+// The same, of kLanes rows and columns.
+EXPERTD_INLINE void TransposeLanes(const float* from, int64_t from_stride, float* to, int64_t to_stride) {
+#if defined(__AVX512F__)
+  Vec rows[16], pairs[16], fours[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) rows[i] = Load(from + i * from_stride);
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) {
+    pairs[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+    pairs[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+  }
+  const auto join = [](Vec a, Vec b, bool is_high) EXPERTD_INLINE_LAMBDA {
+    const __m512d low = _mm512_castps_pd(a), high = _mm512_castps_pd(b);
+    return _mm512_castpd_ps(is_high ? _mm512_unpackhi_pd(low, high) : _mm512_unpacklo_pd(low, high));
+  };
+  // fours[i + j] has, in its quarter q, of the rows [i, i + 4) the column 4 * q + j.
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {
+    fours[i] = join(pairs[i], pairs[i + 2], false);
+    fours[i + 1] = join(pairs[i], pairs[i + 2], true);
+    fours[i + 2] = join(pairs[i + 1], pairs[i + 3], false);
+    fours[i + 3] = join(pairs[i + 1], pairs[i + 3], true);
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    const Vec a = _mm512_shuffle_f32x4(fours[j], fours[j + 4], 0x44);
+    const Vec b = _mm512_shuffle_f32x4(fours[j], fours[j + 4], 0xee);
+    const Vec c = _mm512_shuffle_f32x4(fours[j + 8], fours[j + 12], 0x44);
+    const Vec d = _mm512_shuffle_f32x4(fours[j + 8], fours[j + 12], 0xee);
+    Store(_mm512_shuffle_f32x4(a, c, 0x88), to + j * to_stride);
+    Store(_mm512_shuffle_f32x4(a, c, 0xdd), to + (j + 4) * to_stride);
+    Store(_mm512_shuffle_f32x4(b, d, 0x88), to + (j + 8) * to_stride);
+    Store(_mm512_shuffle_f32x4(b, d, 0xdd), to + (j + 12) * to_stride);
+  }
+#else
+  for (int row = 0; row < kLanes; row += 4) {
+    for (int column = 0; column < kLanes; column += 4) {
+      TransposeFour(from + row * from_stride + column, from_stride, to + column * to_stride + row, to_stride);
+    }
+  }
+#endif
+}
+
 // e^x, each lane by itself. Relative error below 2^-23 * 1.2 where the result is normal; exact at 0; 0 and infinity far
 // out; NaN stays NaN. x = n ln 2 + r with |r| <= ln 2 / 2, e^x = 2^n (1 + r + r^2 q(r)), q the minimax polynomial of
 // degree 4 for the relative error (3e-9 before rounding).
