@@ -8,6 +8,8 @@
 // Loops from the outside: supertiles of kSuperVectors vectors of queries, and parts of the keys. Scores of a part come
 // first (chains over head_dim), by kLanes keys, then its weights, then the weighted values (chains over keys), by
 // kChunkKeys keys and kKvDimUnit dims: few enough that their words stay in the first-level cache for all vectors.
+// Where there is AMX, it computes both products of a bf16 cache (latent_tiles.inl), with the same loops of other sizes.
+//
 // Partial results are those of attention.inl: the same merge makes the output of them. A chain depends on its query
 // alone, so neither heads nor rows nor chunks have an influence on any bit.
 
@@ -51,6 +53,16 @@ EXPERTD_INLINE Vec BroadcastWord(const float* word) {
 #endif
   return Broadcast(*word);
 }
+
+// Whether AMX computes the products, for all queries or for none, as its sums have other bits. latent_tiles.inl
+#if defined(EXPERTD_TILES)
+template <typename Element>
+constexpr bool kUsesTiles = kIsPaired<Element>;
+#else
+template <typename Element>
+constexpr bool kUsesTiles = false;
+constexpr int kTilePairs = 1, kTileChunkFloats = 0;
+#endif
 
 // Words of keys, of kLanes keys side by side: row i at first + i * stride. `next`, laid out alike, is what will be
 // needed after them.
@@ -264,11 +276,11 @@ LatentQueries LatentQueriesOf(const AttentionArgs& args, int64_t vector) {
 
 // Where things begin in the scratch of a supertile, in floats.
 struct LatentScratch {
-  int64_t queries = 0;  // [vectors][words][kLanes]
+  int64_t queries = 0;  // [vectors][words][kLanes]; for tiles [vectors][kLanes][words]
   int64_t scores;       // [vectors][kLatentScoreFloats]: scores, then weights as words
   int64_t scales;       // [kAttentionPartKeys]
   int64_t sums;         // [vectors][padded value_dim][kLanes]: weighted values
-  int64_t chunk;        // words of kLanes keys, or of kKvDimUnit dims of kChunkKeys values
+  int64_t chunk;        // words of kLanes keys, or of kKvDimUnit dims of kChunkKeys values; or values for tiles
   int64_t part;         // [kLanes] partial results of a part
   int64_t merged;       // [vectors][kLanes] partial results of the parts so far
   int64_t size;
@@ -284,7 +296,7 @@ LatentScratch LatentScratchOf(const AttentionArgs& args) {
   scratch.scales = scratch.scores + vectors * kLatentScoreFloats;
   scratch.sums = scratch.scales + kAttentionPartKeys;
   scratch.chunk = scratch.sums + vectors * value_dim * kLanes;
-  scratch.part = scratch.chunk + Larger(padded_dim * kLanes, kKvDimUnit * kChunkKeys);
+  scratch.part = scratch.chunk + Larger(kTileChunkFloats, Larger(padded_dim * kLanes, kKvDimUnit * kChunkKeys));
   scratch.merged = scratch.part + partials;
   scratch.size = scratch.merged + vectors * partials;
   return scratch;
@@ -302,6 +314,7 @@ class LatentSupertile {
         count_(count),
         head_(HeadOf<Element>(args, kv_head)),
         num_words_(NumWords<Element>(args.kv.head_dim)),
+        query_words_(kUsesTiles<Element> ? RoundUp(num_words_, kTilePairs) : num_words_),
         value_dim_(PaddedValueDim(args.kv)),
         scratch_(LatentScratchOf(args)),
         base_(scratch) {
@@ -322,7 +335,7 @@ class LatentSupertile {
 
  private:
   int partial_stride() const { return PartialStride(value_dim_); }
-  int64_t query_stride() const { return int64_t{num_words_} * kLanes; }
+  int64_t query_stride() const { return int64_t{query_words_} * kLanes; }
   int64_t sum_stride() const { return int64_t{value_dim_} * kLanes; }
   float* Queries(int v) const { return base_ + scratch_.queries + v * query_stride(); }
   float* Scores(int v) const { return base_ + scratch_.scores + v * kLatentScoreFloats; }
@@ -330,17 +343,15 @@ class LatentSupertile {
   float* Chunk() const { return base_ + scratch_.chunk; }
   float* Merged(int v, int q) const { return base_ + scratch_.merged + (v * kLanes + q) * partial_stride(); }
 
+  // Of queries that don't exist, and behind the last word of the others, zeros.
   void CopyQueryWords() {
+    const int query_step = kUsesTiles<Element> ? query_words_ : 1, word_step = kUsesTiles<Element> ? 1 : kLanes;
     for (int v = 0; v < count_; ++v) {
-      float* const to = Queries(v);
-      for (int q = 0; q < kLanes; ++q) {
-        if (q < queries_[v].count) {
-          const QueryPlace place = PlaceOf(args_, kv_head_, queries_[v].first + q);
-          const float* const from = args_.queries + place.Element(args_.query_stride, args_.kv.head_dim);
-          CopyQuery<Element>(from, args_.kv.head_dim, kLanes, to + q);
-        } else {
-          for (int i = 0; i < num_words_; ++i) to[i * kLanes + q] = 0.0f;
-        }
+      for (int64_t i = 0; i < query_stride(); i += kLanes) Store(Zero(), Queries(v) + i);
+      for (int q = 0; q < queries_[v].count; ++q) {
+        const QueryPlace place = PlaceOf(args_, kv_head_, queries_[v].first + q);
+        const float* const from = args_.queries + place.Element(args_.query_stride, args_.kv.head_dim);
+        CopyQuery<Element>(from, args_.kv.head_dim, word_step, Queries(v) + q * query_step);
       }
     }
   }
@@ -354,16 +365,7 @@ class LatentSupertile {
     first_ = 0;  // rows ascend: the first may see nothing of the part
     while (first_ < count_ && visible_[first_] == 0) ++first_;
     if (first_ == count_) return;
-    int key = 0;
-    if constexpr (kIsInPlace<Element>) {
-      if (count_ - first_ == 1) {
-        for (; key + 2 * kLanes <= visible_[first_]; key += 2 * kLanes) {
-          const KeyWords keys[2] = {WordsAt(part_begin + key), WordsAt(part_begin + key + kLanes)};
-          ScoreTwoGroups<Element>(keys, Queries(first_), num_words_, Scores(first_) + key * kLanes);
-        }
-      }
-    }
-    for (; key < visible_[count_ - 1]; key += kLanes) ScoreKeys(part_begin, key);
+    ScorePart(part_begin);
     const float* const scales = CopyScales(part_begin);
     Vec maxima[kSuperVectors], totals[kSuperVectors];
     for (int v = first_; v < count_; ++v) {
@@ -371,7 +373,7 @@ class LatentSupertile {
       totals[v] = MakeLatentWeights<Element>(scales, visible_[v], maxima[v], Scores(v));
       for (int64_t i = 0; i < sum_stride(); i += kLanes) Store(Zero(), Sums(v) + i);
     }
-    for (int begin = 0; begin < visible_[count_ - 1]; begin += kChunkKeys) WeighChunk(part_begin, begin);
+    WeighPart(part_begin);
     for (int v = first_; v < count_; ++v) Finish(part, v, maxima[v], totals[v]);
   }
 
@@ -387,12 +389,77 @@ class LatentSupertile {
     return scales;
   }
 
-  // Of kLanes keys from the position on, in place, and of those twice kLanes further on.
+  void ScorePart(int part_begin) {
+    int key = 0;
+    if constexpr (kUsesTiles<Element>) return this->ScoreByTilesFrom(part_begin);
+    if constexpr (kIsInPlace<Element>) {
+      if (count_ - first_ == 1) {
+        for (; key + 2 * kLanes <= visible_[first_]; key += 2 * kLanes) {
+          const KeyWords groups[2] = {WordsAt(part_begin + key), WordsAt(part_begin + key + kLanes)};
+          ScoreTwoGroups<Element>(groups, Queries(first_), num_words_, Scores(first_) + key * kLanes);
+        }
+      }
+    }
+    for (; key < visible_[count_ - 1]; key += kLanes) ScoreKeys(part_begin, key);
+  }
+
+  void WeighPart(int part_begin) {
+    if constexpr (kUsesTiles<Element>) return this->WeighByTilesFrom(part_begin);
+    for (int begin = 0; begin < visible_[count_ - 1]; begin += kChunkKeys) WeighChunk(part_begin, begin);
+  }
+
+#if defined(EXPERTD_TILES)
+  void ScoreByTilesFrom(int part_begin) {
+    constexpr int kKeys = kLatentTiles * kLanes;
+    for (int key = 0; key < visible_[count_ - 1]; key += kKeys) {
+      const float *groups[kLatentTiles], *next[kLatentTiles];
+      float* scores[kLatentTiles];
+      for (int i = 0; i < kLatentTiles; ++i) {
+        groups[i] = WordsAt(part_begin + key + i * kLanes).first;
+        next[i] = WordsAt(part_begin + key + i * kLanes + kKeys).first;
+      }
+      for (int v = first_; v < count_; ++v) {
+        for (int i = 0; i < kLatentTiles; ++i) {
+          const int first = key + i * kLanes;
+          scores[i] = first < visible_[v] ? Scores(v) + first * kLanes : nullptr;
+        }
+        ScoreByTiles(Queries(v), query_words_, groups, v == first_ ? next : nullptr, head_.block_size, num_words_,
+                     scores);
+      }
+    }
+  }
+
+  void WeighByTilesFrom(int part_begin) {
+    for (int v = first_; v < count_; ++v) {
+      const int end = RoundUp(visible_[v], kTileElements) / 2;
+      for (int i = RoundUp(visible_[v], 2) / 2; i < end; ++i) Store(Zero(), Scores(v) + i * kLanes);
+    }
+    auto* const values = reinterpret_cast<BFloat16*>(Chunk());
+    for (int begin = 0; begin < visible_[count_ - 1]; begin += kTileChunkKeys) {
+      const int end = Smaller(begin + kTileChunkKeys, visible_[count_ - 1]);
+      for (int dim = 0; dim < value_dim_; dim += kTileChunkDims) {
+        const int num_dims = Smaller(kTileChunkDims, value_dim_ - dim);
+        const auto group_at = [&](int key) { return head_.KeyAt(part_begin + key) + dim * head_.block_size; };
+        for (int key = begin; key < end; key += kTileElements) {
+          const BFloat16* const second = key + kLanes < end ? group_at(key + kLanes) : nullptr;
+          CopyValues(group_at(key), second, head_.block_size, num_dims, values + key - begin);
+        }
+        for (int v = first_; v < count_; ++v) {
+          const int num_keys = Smaller(visible_[v], end) - begin;
+          if (num_keys <= 0) continue;
+          WeighByTiles(values, Scores(v) + begin / 2 * kLanes, num_keys, num_dims, Sums(v) + dim * kLanes);
+        }
+      }
+    }
+  }
+#endif
+
+  // Of kLanes keys from the position on, in place, and of those twice kLanes further on. At the last, where there are
+  // no more.
   KeyWords WordsAt(int position) const {
-    const int last_position = args_.first_position + queries_[count_ - 1].row;
-    const int next = Smaller(position + 2 * kLanes, last_position / kLanes * kLanes);
-    return {.first = reinterpret_cast<const float*>(head_.KeyAt(position)),
-            .next = reinterpret_cast<const float*>(head_.KeyAt(next)),
+    const int last = (args_.first_position + queries_[count_ - 1].row) / kLanes * kLanes;
+    return {.first = reinterpret_cast<const float*>(head_.KeyAt(Smaller(position, last))),
+            .next = reinterpret_cast<const float*>(head_.KeyAt(Smaller(position + 2 * kLanes, last))),
             .stride = head_.block_size};
   }
 
@@ -494,6 +561,7 @@ class LatentSupertile {
   const int count_;
   const PagedHead<Element> head_;
   const int num_words_;
+  const int query_words_;
   const int value_dim_;  // padded
   const LatentScratch scratch_;
   float* const base_;
@@ -504,12 +572,18 @@ class LatentSupertile {
 
 template <typename Element>
 void AttendLatentHead(const AttentionArgs& args, int kv_head, float* scratch) {
+#if defined(EXPERTD_TILES)
+  if constexpr (kUsesTiles<Element>) ConfigureLatentTiles();
+#endif
   const int64_t num_vectors = int64_t{args.num_rows} * LatentVectorsPerRow(args);
   for (int64_t begin = 0; begin < num_vectors; begin += kSuperVectors) {
     const int64_t rest = num_vectors - begin;
     const int count = rest < kSuperVectors ? static_cast<int>(rest) : kSuperVectors;
     LatentSupertile<Element>(args, kv_head, begin, count, scratch).Attend();
   }
+#if defined(EXPERTD_TILES)
+  if constexpr (kUsesTiles<Element>) ReleaseTiles();
+#endif
 }
 
 void LatentAttention(const AttentionArgs& args, int kv_head_begin, int kv_head_end, float* scratch) {

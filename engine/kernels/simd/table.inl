@@ -13,6 +13,9 @@
 #endif
 #include "engine/kernels/simd/matmul.inl"
 #include "engine/kernels/simd/attention.inl"
+#if defined(EXPERTD_TILES)
+#include "engine/kernels/simd/latent_tiles.inl"
+#endif
 #include "engine/kernels/simd/latent_attention.inl"
 #include "engine/kernels/simd/logits.inl"
 #include "engine/kernels/simd/store_kv.inl"
