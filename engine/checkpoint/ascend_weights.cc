@@ -7,7 +7,9 @@
 //   W8A8_MIX      both of them, of which the second is taken
 //   W8A16, W4A16  (code - weight_offset) * weight_scale, one per row or per group
 //   W4A8_DYNAMIC  weight_scale, or weight_scale_second per group * weight_scale; scale_bias serves another arithmetic
-// 4-bit codes are packed along the outputs, or along the inputs, or lie one in a byte: the shape tells which.
+// 4-bit codes are packed along the outputs, or along the inputs, or lie one in a byte: the shape tells which. Where
+// outliers were suppressed by shifts ("m4"), norms have biases, which those of the linear maps behind them undo: layers
+// add both (WeightReader::OptionalBias).
 #include <array>
 #include <cmath>
 #include <cstring>

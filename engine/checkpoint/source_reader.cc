@@ -244,10 +244,15 @@ class SourceReader : public WeightReader {
     return CheckBias(name, rows);
   }
 
-  // Remembers the bias of the weight `name` when it has one, unless it is all zeros.
+  bool IsAsked(const std::string& tensor) ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(&mutex_);
+    return asked_.contains(tensor);
+  }
+
+  // Remembers the bias of the weight `name` when it has one that nobody asked for yet, unless it is all zeros.
   absl::Status CheckBias(std::string_view name, int64_t rows) ABSL_LOCKS_EXCLUDED(mutex_) {
     const std::optional<std::string> module = ModuleOf(name);
-    if (!module || !weights_->Has(*module + ".bias")) return absl::OkStatus();
+    if (!module || !weights_->Has(*module + ".bias") || IsAsked(*module + ".bias")) return absl::OkStatus();
     ASSIGN_OR_RETURN(const std::vector<float> bias, weights_->Vector(*module + ".bias", rows));
     if (std::ranges::all_of(bias, [](float value) { return value == 0.0f; })) return absl::OkStatus();
     MutexLock lock(&mutex_);

@@ -69,6 +69,12 @@ class WeightReader {
   // A vector, in fp32. Errors: as Matrix.
   virtual absl::StatusOr<std::vector<float>> Vector(std::string_view tensor, int size) = 0;
 
+  // The bias "X.bias" of the weight "X.weight" where no config calls for one: suppressing outliers before weights are
+  // quantized shifts what norms yield, and gives the linear maps behind them biases that undo it. Empty where the
+  // checkpoint has none, or one of zeros. To be asked for before the weight, of whose codes it may have to be made.
+  // Errors: as Matrix.
+  absl::StatusOr<std::vector<float>> OptionalBias(std::string_view weight, int size);
+
   // The tensor [rows, cols] as it is, row by row, in `dtype` (kF32 or kBF16). Errors: as Matrix.
   virtual absl::StatusOr<SharedBytes> Table(std::string_view tensor, int rows, int cols, DType dtype) = 0;
 

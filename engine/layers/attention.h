@@ -57,7 +57,7 @@ absl::StatusOr<std::unique_ptr<Attention>> LoadGqaAttention(const GqaSpec& spec,
 absl::StatusOr<std::unique_ptr<Attention>> LoadQueryAttention(const GqaSpec& spec, int hidden_size, int num_positions,
                                                               const GqaNames& names, WeightReader& reader);
 
-// Names of the tensors of one latent attention layer, each without ".weight".
+// Names of the tensors of one latent attention layer, each without ".weight" or ".bias".
 struct MlaNames {
   std::string q;                     // used when the spec has no q_lora_rank, otherwise:
   std::string q_down, q_norm, q_up;  // "q_a", "q_b"

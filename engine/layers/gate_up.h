@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "engine/checkpoint/weight_reader.h"
@@ -16,7 +17,7 @@ namespace expertd {
 class GateUp {
  public:
   // gate, up: rows of tensors, [width, num_inputs] each; when width is not a multiple of kPanelColumns, rows of zeros
-  // fill both up. `name`: of the matrix. Errors: as WeightReader.
+  // fill both up. Biases are taken where there are some. `name`: of the matrix. Errors: as WeightReader.
   static absl::StatusOr<GateUp> Load(std::string name, const TensorRows& gate, const TensorRows& up, int num_inputs,
                                      WeightReader& reader);
 
@@ -27,7 +28,7 @@ class GateUp {
   int num_blocks() const { return weight_.num_panels() / 2; }
   int padded_width() const { return num_blocks() * kPanelColumns; }
   int64_t block_work() const { return int64_t{2} * kPanelColumns * num_inputs(); }  // multiply-adds per row
-  int64_t size_bytes() const { return weight_.size_bytes(); }
+  int64_t size_bytes() const { return weight_.size_bytes() + static_cast<int64_t>(bias_.size() * sizeof(float)); }
 
   // Scratch of Apply for `num_rows` rows.
   int64_t ScratchFloats(int num_rows) const { return num_rows * ScratchStride(); }
@@ -41,7 +42,8 @@ class GateUp {
   // One more panel than the product has: rows that lie a power of two apart would share few cache sets.
   int64_t ScratchStride() const { return int64_t{weight_.rows()} + kPanelColumns; }
 
-  WeightMatrix weight_;  // [2 * padded_width, num_inputs]
+  WeightMatrix weight_;      // [2 * padded_width, num_inputs]
+  std::vector<float> bias_;  // [2 * padded_width], or empty
 };
 
 }  // namespace expertd

@@ -35,25 +35,23 @@ Linear::Linear(WeightMatrix weight, std::vector<float> bias) : weight_(std::move
 void Linear::Forward(const InputRows& x, int num_rows, float* y, int64_t y_stride, ForwardContext& context) const {
   if (num_rows == 0) return;
   const TileGrid grid = GridOver(weight_, num_rows, context);
-  const float* const bias = bias_.empty() ? nullptr : bias_.data();
   context.pool.ParallelFor(grid.num_tiles(), [&](int index, int) {
     const Tile tile = TileAt(grid, index);
     const Columns columns = ColumnsOf(tile, weight_);
-    context.kernels.matmul(RowsFrom(x, tile.row_begin), tile.num_rows, weight_.packed(), bias, columns.begin,
+    context.kernels.matmul(RowsFrom(x, tile.row_begin), tile.num_rows, weight_.packed(), bias(), columns.begin,
                            columns.end, y + tile.row_begin * y_stride, y_stride);
   });
 }
 
 void Linear::ForwardHere(const float* x, int num_rows, float* y, const Kernels& kernels) const {
   EXPERTD_CHECK(weight_.format() == WeightFormat::kF32);
-  kernels.matmul(InputRows::Floats(x, num_inputs()), num_rows, weight_.packed(), bias_.empty() ? nullptr : bias_.data(),
-                 0, num_outputs(), y, num_outputs());
+  kernels.matmul(InputRows::Floats(x, num_inputs()), num_rows, weight_.packed(), bias(), 0,
+                 num_outputs(), y, num_outputs());
 }
 
 void Linear::AddTo(const float* x, int64_t x_stride, int num_rows, float* residual, ForwardContext& context) const {
   if (num_rows == 0) return;
   const TileGrid grid = GridOver(weight_, num_rows, context);
-  const float* const bias = bias_.empty() ? nullptr : bias_.data();
   const int64_t width = num_outputs();
   ScratchArena::Scope scope(context.scratch);
   const InputRows input = ToInputRows(x, x_stride, num_rows, num_inputs(), input_form(context.kernels), context);
@@ -62,7 +60,7 @@ void Linear::AddTo(const float* x, int64_t x_stride, int num_rows, float* residu
     const Tile tile = TileAt(grid, index);
     const Columns columns = ColumnsOf(tile, weight_);
     const int64_t row_end = tile.row_begin + tile.num_rows;
-    context.kernels.matmul(RowsFrom(input, tile.row_begin), tile.num_rows, weight_.packed(), bias, columns.begin,
+    context.kernels.matmul(RowsFrom(input, tile.row_begin), tile.num_rows, weight_.packed(), bias(), columns.begin,
                            columns.end, product + tile.row_begin * width, width);
     for (int64_t row = tile.row_begin; row < row_end; ++row) {
       const int64_t offset = row * width + columns.begin;
@@ -74,12 +72,18 @@ void Linear::AddTo(const float* x, int64_t x_stride, int num_rows, float* residu
 absl::StatusOr<Linear> LoadLinear(std::span<const Projection> projections, MatrixSpec matrix, bool has_bias,
                                   WeightReader& reader) {
   std::vector<float> bias;
+  size_t num_outputs = 0;
   for (const auto& [name, width] : projections) {
     matrix.parts.push_back(TensorRows::All(name + ".weight", width, matrix.cols));
-    if (!has_bias) continue;
-    ASSIGN_OR_RETURN(const std::vector<float> part_bias, reader.Vector(name + ".bias", width));
-    bias.insert(bias.end(), part_bias.begin(), part_bias.end());
+    ASSIGN_OR_RETURN(const std::vector<float> part_bias,
+                     has_bias ? reader.Vector(name + ".bias", width) : reader.OptionalBias(name + ".weight", width));
+    if (!part_bias.empty()) {
+      bias.resize(num_outputs);  // zeros for the parts before that have none
+      bias.insert(bias.end(), part_bias.begin(), part_bias.end());
+    }
+    num_outputs += static_cast<size_t>(width);
   }
+  if (!bias.empty()) bias.resize(num_outputs);
   ASSIGN_OR_RETURN(WeightMatrix weight, reader.Matrix(matrix));
   return Linear(std::move(weight), std::move(bias));
 }

@@ -24,6 +24,7 @@ class Linear {
   int num_inputs() const { return weight_.cols(); }
   int num_outputs() const { return weight_.rows(); }
   const WeightMatrix& weight() const { return weight_; }
+  const float* bias() const { return bias_.empty() ? nullptr : bias_.data(); }  // [num_outputs]; null: none
   int64_t size_bytes() const { return weight_.size_bytes() + static_cast<int64_t>(bias_.size() * sizeof(float)); }
 
   // The form in which Forward takes x.
@@ -50,7 +51,8 @@ struct Projection {
   int width = 0;
 };
 
-// Projections of the same input as one matrix, whose name, columns and format `matrix` has. Errors: as WeightReader.
+// Projections of the same input as one matrix, whose name, columns and format `matrix` has. With `has_bias`, each must
+// have a bias; otherwise those that have one keep it. Errors: as WeightReader.
 absl::StatusOr<Linear> LoadLinear(std::span<const Projection> projections, MatrixSpec matrix, bool has_bias,
                                   WeightReader& reader);
 

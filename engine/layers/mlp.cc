@@ -1,6 +1,7 @@
 #include "engine/layers/mlp.h"
 
 #include <utility>
+#include <vector>
 
 #include "engine/base/status_macros.h"
 #include "engine/layers/gate_up.h"
@@ -51,10 +52,11 @@ absl::StatusOr<std::unique_ptr<FeedForward>> LoadMlp(const DenseSpec& spec, int 
   const int width = spec.intermediate_size;
   ASSIGN_OR_RETURN(GateUp gate_up, GateUp::Load(names.gate + "+up", TensorRows::All(names.gate, width, hidden_size),
                                                 TensorRows::All(names.up, width, hidden_size), hidden_size, reader));
+  ASSIGN_OR_RETURN(std::vector<float> down_bias, reader.OptionalBias(names.down, hidden_size));
   ASSIGN_OR_RETURN(WeightMatrix down, reader.Matrix({.name = names.down,
                                                      .cols = width,
                                                      .parts = {TensorRows::All(names.down, hidden_size, width)}}));
-  return std::make_unique<Mlp>(std::move(gate_up), Linear(std::move(down)));
+  return std::make_unique<Mlp>(std::move(gate_up), Linear(std::move(down), std::move(down_bias)));
 }
 
 }  // namespace expertd

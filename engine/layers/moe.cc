@@ -189,7 +189,7 @@ class Moe : public FeedForward {
 
   // outputs[slot] = down(activated[slot]): [num_slots, hidden].
   void Project(const float* activated, const Grouping& grouping, float* outputs, ForwardContext& context) const {
-    const WeightMatrix& any = experts_.front().down;
+    const WeightMatrix& any = experts_.front().down.weight();
     const InputRows input = ToInputRows(activated, padded_width_, grouping.num_slots(), any.cols(),
                                         InputFormOf(any, context), context);
     const int64_t panel_work = int64_t{any.cols()} * kPanelColumns;
@@ -198,9 +198,9 @@ class Moe : public FeedForward {
                    context.pool.num_threads(), context.scratch);
     const int64_t total_work = int64_t{grouping.num_slots()} * any.num_panels() * panel_work;
     ForEachTile(tiles, total_work, context.pool, [&](const ExpertTile& tile, int) {
-      context.kernels.matmul(RowsFrom(input, tile.slot_begin), tile.num_rows, experts_[tile.expert].down.packed(),
-                             /*bias=*/nullptr, tile.unit_begin * kPanelColumns,
-                             std::min(tile.unit_end * kPanelColumns, hidden_),
+      const Linear& down = experts_[tile.expert].down;
+      context.kernels.matmul(RowsFrom(input, tile.slot_begin), tile.num_rows, down.weight().packed(), down.bias(),
+                             tile.unit_begin * kPanelColumns, std::min(tile.unit_end * kPanelColumns, hidden_),
                              outputs + int64_t{tile.slot_begin} * hidden_, hidden_);
     });
   }
@@ -265,6 +265,18 @@ ExpertRows SeparateExpert(const MoeSpec& spec, int hidden_size, const std::strin
           TensorRows::All(name + ".down_proj.weight", hidden_size, width)};
 }
 
+absl::StatusOr<Expert> LoadExpert(const std::string& name, const ExpertRows& rows, int hidden_size,
+                                  WeightReader& reader) {
+  Expert expert;
+  ASSIGN_OR_RETURN(expert.gate_up, GateUp::Load(name + ".gate+up", rows.gate, rows.up, hidden_size, reader));
+  ASSIGN_OR_RETURN(std::vector<float> bias, reader.OptionalBias(rows.down.tensor, hidden_size));
+  ASSIGN_OR_RETURN(WeightMatrix down, reader.Matrix({.name = name + ".down",
+                                                     .cols = rows.gate.num_rows,
+                                                     .parts = {rows.down}}));
+  expert.down = Linear(std::move(down), std::move(bias));
+  return expert;
+}
+
 // What the router learned beside its matrix.
 absl::StatusOr<std::vector<float>> ReadPerExpert(const MoeSpec& spec, const MoeNames& names, WeightReader& reader) {
   if (std::holds_alternative<SigmoidTopKRouter>(spec.router)) {
@@ -287,6 +299,7 @@ std::unique_ptr<FeedForward> MakeMoe(Linear gate, std::unique_ptr<Router> router
 absl::StatusOr<std::unique_ptr<FeedForward>> LoadMoe(const MoeSpec& spec, int hidden_size, const MoeNames& names,
                                                      WeightReader& reader) {
   // The router stays in fp32: it is small, and rounding it would send tokens to other experts.
+  ASSIGN_OR_RETURN(std::vector<float> gate_bias, reader.OptionalBias(names.router, spec.num_experts));
   ASSIGN_OR_RETURN(WeightMatrix gate,
                    reader.Matrix({.name = names.router,
                                   .cols = hidden_size,
@@ -297,18 +310,14 @@ absl::StatusOr<std::unique_ptr<FeedForward>> LoadMoe(const MoeSpec& spec, int hi
   std::vector<Expert> experts(static_cast<size_t>(spec.num_experts));
   for (int e = 0; e < spec.num_experts; ++e) {
     const ExpertRows rows = (is_stacked ? StackedExpert : SeparateExpert)(spec, hidden_size, names.experts, e);
-    const std::string name = StrCat(names.experts, ".", e);
-    ASSIGN_OR_RETURN(experts[e].gate_up, GateUp::Load(name + ".gate+up", rows.gate, rows.up, hidden_size, reader));
-    ASSIGN_OR_RETURN(experts[e].down, reader.Matrix({.name = name + ".down",
-                                                     .cols = spec.expert_intermediate_size,
-                                                     .parts = {rows.down}}));
+    ASSIGN_OR_RETURN(experts[e], LoadExpert(StrCat(names.experts, ".", e), rows, hidden_size, reader));
   }
   std::unique_ptr<FeedForward> shared;
   if (spec.shared_intermediate_size > 0) {
     ASSIGN_OR_RETURN(shared, LoadMlp({spec.shared_intermediate_size}, hidden_size, names.shared, reader));
   }
-  return MakeMoe(Linear(std::move(gate)), MakeRouter(spec, std::move(per_expert)), std::move(experts),
-                 std::move(shared));
+  return MakeMoe(Linear(std::move(gate), std::move(gate_bias)), MakeRouter(spec, std::move(per_expert)),
+                 std::move(experts), std::move(shared));
 }
 
 }  // namespace expertd

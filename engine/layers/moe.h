@@ -20,7 +20,7 @@ namespace expertd {
 // One expert: down(silu(gate(x)) * up(x)).
 struct Expert {
   GateUp gate_up;
-  WeightMatrix down;  // [hidden, width]
+  Linear down;  // [hidden, width]
 };
 
 // residual += sum over the token's experts of weight * expert(x), in fp32 and in router order; then += shared(x), which

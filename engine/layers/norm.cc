@@ -1,5 +1,6 @@
 #include "engine/layers/norm.h"
 
+#include "engine/base/log.h"
 #include "engine/base/status_macros.h"
 #include "engine/kernels/kernels.h"
 #include "engine/layers/work_split.h"
@@ -39,8 +40,14 @@ void Norm::ApplyInPlace(int num_rows, float* x, ForwardContext& context) const {
   });
 }
 
+RmsNorm::RmsNorm(std::vector<float> weight, double eps, std::vector<float> bias)
+    : weight_(std::move(weight)), bias_(std::move(bias)), eps_(static_cast<float>(eps)) {
+  EXPERTD_CHECK(bias_.empty() || bias_.size() == weight_.size());
+}
+
 void RmsNorm::Apply(const float* x, float* y, const Kernels& kernels) const {
   kernels.rms_norm(x, weight_.data(), eps_, size(), y);
+  if (!bias_.empty()) kernels.add(bias_.data(), size(), y);
 }
 
 void LayerNorm::Apply(const float* x, float* y, const Kernels& kernels) const {
@@ -48,8 +55,9 @@ void LayerNorm::Apply(const float* x, float* y, const Kernels& kernels) const {
 }
 
 absl::StatusOr<RmsNorm> LoadRmsNorm(const std::string& name, int size, double eps, WeightReader& reader) {
+  ASSIGN_OR_RETURN(std::vector<float> bias, reader.OptionalBias(name + ".weight", size));
   ASSIGN_OR_RETURN(std::vector<float> weight, reader.Vector(name + ".weight", size));
-  return RmsNorm(std::move(weight), eps);
+  return RmsNorm(std::move(weight), eps, std::move(bias));
 }
 
 }  // namespace expertd

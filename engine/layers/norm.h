@@ -32,22 +32,23 @@ class Norm {
   void ApplyInPlace(int num_rows, float* x, ForwardContext& context) const;
 };
 
-// y = x / sqrt(mean(x^2) + eps) * weight (arXiv 1910.07467).
+// y = x / sqrt(mean(x^2) + eps) * weight (arXiv 1910.07467), + bias where the weights were quantized about a shift.
 class RmsNorm : public Norm {
  public:
   RmsNorm() = default;
-  RmsNorm(std::vector<float> weight, double eps) : weight_(std::move(weight)), eps_(static_cast<float>(eps)) {}
+  // `bias`: empty, or the size of `weight`.
+  RmsNorm(std::vector<float> weight, double eps, std::vector<float> bias = {});
 
   int size() const override { return static_cast<int>(weight_.size()); }
-  int64_t size_bytes() const override { return static_cast<int64_t>(weight_.size() * sizeof(float)); }
+  int64_t size_bytes() const override { return static_cast<int64_t>((weight_.size() + bias_.size()) * sizeof(float)); }
   void Apply(const float* x, float* y, const Kernels& kernels) const override;
 
  private:
-  std::vector<float> weight_;
+  std::vector<float> weight_, bias_;
   float eps_ = 0.0f;
 };
 
-// `name`: of the tensor, without ".weight". Errors: as WeightReader.
+// `name`: of the tensors, without ".weight" or ".bias". Errors: as WeightReader.
 absl::StatusOr<RmsNorm> LoadRmsNorm(const std::string& name, int size, double eps, WeightReader& reader);
 
 // y = (x - mean) / sqrt(variance + eps) * weight + bias (arXiv 1607.06450), the variance divided by the size.

@@ -143,6 +143,13 @@ absl::StatusOr<DecoderLayer> LoadLayer(const ModelConfig& config, int index, con
   return layer;
 }
 
+// The bias that undoes a shift of the final norm.
+absl::StatusOr<std::vector<float>> LoadHeadBias(const ModelConfig& config, const DecoderNames& names,
+                                                WeightReader& reader) {
+  if (config.ties_embeddings) return std::vector<float>();
+  return reader.OptionalBias(names.head, config.vocab_size);
+}
+
 // Head, embedding, positions and final norm.
 absl::Status LoadEnds(const ModelConfig& config, const DecoderNames& names, WeightReader& reader,
                       DecoderModel::Parts& parts) {
@@ -161,11 +168,12 @@ absl::Status LoadEnds(const ModelConfig& config, const DecoderNames& names, Weig
   const std::string& tensor = config.ties_embeddings ? names.embedding : names.head;
   TensorRows rows = TensorRows::All(tensor, config.vocab_size, hidden);
   rows.may_be_padded = names.pads_embedding;
+  ASSIGN_OR_RETURN(std::vector<float> head_bias, LoadHeadBias(config, names, reader));
   ASSIGN_OR_RETURN(WeightMatrix head, reader.Matrix({.name = names.head,
                                                      .cols = hidden,
                                                      .parts = {std::move(rows)},
                                                      .format = FormatOf(MatrixRole::kHead, reader.format())}));
-  parts.head = std::make_unique<Linear>(std::move(head));
+  parts.head = std::make_unique<Linear>(std::move(head), std::move(head_bias));
   if (config.ties_embeddings) parts.embedding = Embedding::TiedTo(*parts.head);
   return absl::OkStatus();
 }

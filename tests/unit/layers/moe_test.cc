@@ -182,16 +182,20 @@ MemorySource StackedExperts() {
 
 float Dot(const float* a, const float* b, int size) { return std::inner_product(a, a + size, b, 0.0f); }
 
+struct ExpertBiases {
+  std::vector<float> gate = std::vector<float>(kWidth), up = gate, down = std::vector<float>(kHidden);
+};
+
 // y = down(silu(gate x) * up x), in the most literal way.
-std::vector<float> ExpertOutput(unsigned expert, const float* x) {
+std::vector<float> ExpertOutput(unsigned expert, const float* x, const ExpertBiases& bias = {}) {
   const std::vector<float> gate = Random(kWidth * kHidden, 10 + expert), up = Random(kWidth * kHidden, 20 + expert);
   const std::vector<float> down = Random(kHidden * kWidth, 30 + expert);
   std::vector<float> activated(kWidth), y(kHidden);
   for (int i = 0; i < kWidth; ++i) {
-    const float g = Dot(&gate[i * kHidden], x, kHidden);
-    activated[i] = g / (1.0f + std::exp(-g)) * Dot(&up[i * kHidden], x, kHidden);
+    const float g = Dot(&gate[i * kHidden], x, kHidden) + bias.gate[i];
+    activated[i] = g / (1.0f + std::exp(-g)) * (Dot(&up[i * kHidden], x, kHidden) + bias.up[i]);
   }
-  for (int i = 0; i < kHidden; ++i) y[i] = Dot(&down[i * kWidth], activated.data(), kWidth);
+  for (int i = 0; i < kHidden; ++i) y[i] = Dot(&down[i * kWidth], activated.data(), kWidth) + bias.down[i];
   return y;
 }
 
@@ -287,6 +291,23 @@ TEST(MlpTest, IsOneExpertForAllRows) {
       ASSERT_NEAR(out[row * kHidden + c], 1.0f + expected[c], 1e-5f);
     }
   }
+}
+
+TEST(MlpTest, AddsTheBiasesThatTheCheckpointHas) {
+  MemorySource source = SeparateExperts();
+  const ExpertBiases biases = {.up = Random(kWidth, 40), .down = Random(kHidden, 41)};
+  source.Add("experts.2.up_proj.bias", {kWidth}, biases.up);
+  source.Add("experts.2.down_proj.bias", {kHidden}, biases.down);
+  const auto layer =
+      *LoadMlp({kWidth}, kHidden,
+               {"experts.2.gate_proj.weight", "experts.2.up_proj.weight", "experts.2.down_proj.weight"},
+               *MakeSourceReader(source, WeightFormat::kF32));
+  const std::vector<float> x = Random(kHidden, 4);
+
+  const std::vector<float> out = RunLayer(*layer, x, 1, std::vector<float>(x.size(), 1.0f), 2);
+
+  const std::vector<float> expected = ExpertOutput(2, x.data(), biases);
+  for (int c = 0; c < kHidden; ++c) ASSERT_NEAR(out[c], 1.0f + expected[c], 1e-5f);
 }
 
 }  // namespace

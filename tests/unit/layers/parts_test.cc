@@ -6,6 +6,7 @@
 #include <cstring>
 #include <numeric>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "engine/checkpoint/weight_reader.h"
@@ -90,6 +91,47 @@ TEST_F(PartsTest, RmsNormScalesEachRowByItself) {
   EXPECT_NEAR(y[0], 3.0f / root, 1e-6f);
   EXPECT_NEAR(y[1], 8.0f / root, 1e-6f);
   EXPECT_NEAR(y[2], 3.0f / root, 1e-6f);
+}
+
+TEST_F(PartsTest, RmsNormAddsTheBiasThatTheCheckpointHas) {
+  MemorySource source;
+  source.Add("norm.weight", {2}, {1.0f, 2.0f});
+  source.Add("norm.bias", {2}, {10.0f, -1.0f});
+  const RmsNorm norm = *LoadRmsNorm("norm", 2, 0.0, *MakeSourceReader(source, WeightFormat::kF32));
+  std::vector<float> x = {3.0f, 4.0f};
+
+  norm.Apply(x.data(), x.data(), context_.kernels);
+
+  const float root = std::sqrt(12.5f);
+  EXPECT_NEAR(x[0], 10.0f + 3.0f / root, 1e-6f);
+  EXPECT_NEAR(x[1], 8.0f / root - 1.0f, 1e-6f);
+}
+
+TEST_F(PartsTest, ALinearOfSeveralTensorsTakesTheBiasesThatThereAre) {
+  MemorySource source;
+  for (const std::string name : {"q", "k", "v"}) source.Add(name + ".weight", {2, 1}, {1.0f, 2.0f});
+  source.Add("k.bias", {2}, {10.0f, 20.0f});
+  source.Add("v.bias", {2}, {0.0f, 0.0f});
+  const Projection projections[] = {{"q", 2}, {"k", 2}, {"v", 2}};
+  const float x = 1.0f;
+  std::vector<float> y(6);
+
+  const Linear linear = *LoadLinear(projections, {.name = "qkv", .cols = 1}, /*has_bias=*/false,
+                                    *MakeSourceReader(source, WeightFormat::kF32));
+  linear.ForwardHere(&x, 1, y.data(), context_.kernels);
+
+  EXPECT_THAT(y, ElementsAre(1, 2, 11, 22, 1, 2));
+}
+
+TEST_F(PartsTest, ABiasOfZerosIsNotKept) {
+  MemorySource source;
+  source.Add("q.weight", {2, 1}, {1.0f, 2.0f});
+  source.Add("q.bias", {2}, {0.0f, 0.0f});
+
+  const Linear linear =
+      *LoadLinear({"q", 2}, 1, /*has_bias=*/false, *MakeSourceReader(source, WeightFormat::kF32));
+
+  EXPECT_EQ(linear.bias(), nullptr);
 }
 
 TEST_F(PartsTest, LayerNormTakesTheMeanOfEachRowAway) {
