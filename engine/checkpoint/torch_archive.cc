@@ -260,6 +260,15 @@ std::string_view TextOf(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
+// Whether a file begins as torch.save began it before PyTorch 1.6: with a pickle of the number 0x1950a86a20f9469cfc6c,
+// behind an instruction of two bytes that says the protocol.
+bool IsOldFormat(std::span<const std::byte> file) {
+  constexpr std::string_view kMagic = "\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
+  constexpr std::string_view kProtocol = "\x80";
+  const std::string_view text = TextOf(file);
+  return text.starts_with(kProtocol) && text.size() > 2 && text.substr(2).starts_with(kMagic);
+}
+
 class TorchSource : public WeightSource {
  public:
   void Add(const std::string& name, TorchTensor found) {
@@ -359,6 +368,10 @@ absl::StatusOr<std::unique_ptr<TorchArchive>> TorchArchive::Open(const std::stri
 }
 
 absl::Status TorchArchive::ReadContents() {
+  if (IsOldFormat(file_.bytes())) {
+    return absl::UnimplementedError("is in PyTorch's old format, of before 1.6, which is not read; load it with "
+                                    "torch.load and write it anew with torch.save of PyTorch 1.6 or later");
+  }
   ASSIGN_OR_RETURN(members_, ReadZipDirectory(file_.bytes()));
   ASSIGN_OR_RETURN(prefix_, FindPrefix(members_));
   if (const auto order = members_.find(prefix_ + "byteorder");

@@ -201,6 +201,15 @@ TEST(TorchArchiveTest, ArchivesOfAnotherKindAreRefused) {
   EXPECT_THAT(ErrorOf(compressed), HasSubstr("member archive/data.pkl is compressed"));
 }
 
+TEST(TorchArchiveTest, TheFormatBeforePyTorch16IsNamed) {
+  // As torch.save(..., _use_new_zipfile_serialization=False) begins: the magic number, then the version, 1001.
+  const std::string old("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.", 21);
+
+  EXPECT_THAT(ErrorOf(old), HasSubstr("is in PyTorch's old format, of before 1.6"));
+  EXPECT_THAT(ErrorOf(old), HasSubstr("torch.save of PyTorch 1.6 or later"));
+  EXPECT_THAT(ErrorOf(old.substr(0, 13)), HasSubstr("not a readable ZIP archive"));
+}
+
 // A file with all that the reader knows.
 std::string FullFile(ZipSizes sizes) {
   TorchFile file;
