@@ -19,6 +19,8 @@ struct EngineConfig {
   std::string model_path;
   std::string served_model_name;             // empty: the folder's name
   std::string jieba_dict;                    // jieba's dict.txt, for PanGu-alpha; empty: see FindJiebaFiles
+  bool needs_tokenizer = false;              // prompts are texts: a folder without a tokenizer is refused
+  bool needs_chat_template = false;          // prompts are chats: one without a template, too
   DType weights_dtype = DType::kBF16;        // --dtype; bf16 or f32 in memory
   std::optional<WeightFormat> quantization;  // --quantization; kInt8 or kInt4: matrices are converted while loading
   QuantizedWeights quantized_weights = QuantizedWeights::kKeep;  // kConvert with --quantization none, int8, int4

@@ -68,19 +68,27 @@ std::string Fingerprint(const EngineConfig& config, std::string_view isa) {
   return absl::StrFormat("expertd-%s-%016x", kVersion, digest);
 }
 
+// A folder need not have what `status` says it has not, unless prompts need it.
+absl::Status UnlessNeeded(const absl::Status& status, bool is_needed, std::string_view otherwise) {
+  if (!absl::IsNotFound(status)) return status;
+  if (!is_needed) return absl::OkStatus();
+  return absl::FailedPreconditionError(StrCat(ToStdView(status.message()), "; ", otherwise));
+}
+
 absl::Status LoadText(const EngineConfig& config, LoadedModel* loaded) {
   const std::string& dir = config.model_path;
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = LoadTokenizer(dir, config.jieba_dict);
   if (tokenizer.ok()) {
     loaded->tokenizer = *std::move(tokenizer);
-  } else if (!absl::IsNotFound(tokenizer.status())) {
-    return tokenizer.status();
+  } else {
+    RETURN_IF_ERROR(UnlessNeeded(tokenizer.status(), config.needs_tokenizer, "give prompts as ids of tokens"));
   }
   absl::StatusOr<ChatTemplate> chat_template = LoadChatTemplate(dir);
   if (chat_template.ok()) {
     loaded->chat_template = std::make_unique<ChatTemplate>(*std::move(chat_template));
-  } else if (!absl::IsNotFound(chat_template.status())) {
-    return chat_template.status();
+  } else {
+    RETURN_IF_ERROR(
+        UnlessNeeded(chat_template.status(), config.needs_chat_template, "give prompts as text or ids of tokens"));
   }
   return absl::OkStatus();
 }

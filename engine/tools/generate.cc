@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -243,6 +244,13 @@ absl::StatusOr<std::shared_ptr<const Request>> CreateRequest(RequestSpec spec, c
   return absl::InvalidArgumentError(message);
 }
 
+// What a folder must have for this, so that one without it is refused before its weights are read.
+void SayWhatIsNeeded(const RequestSpec& spec, EngineConfig& config) {
+  const bool is_chat = std::holds_alternative<ChatInput>(spec.input);
+  config.needs_chat_template |= is_chat;
+  config.needs_tokenizer |= is_chat || std::holds_alternative<TextInput>(spec.input) || !spec.stop.strings.empty();
+}
+
 absl::Status RunGenerate(GenerateOptions options) {
   RETURN_IF_ERROR(options.engine.Validate());
   if (options.logprobs) RETURN_IF_ERROR(CheckRange("--logprobs", *options.logprobs, 0, options.engine.max_logprobs));
@@ -254,6 +262,7 @@ absl::Status RunGenerate(GenerateOptions options) {
     // What needs no model is checked before any weights are loaded.
     const RequestLimits limits = options.engine.LimitsOfRequests(/*vocab_size=*/INT32_MAX);
     RETURN_IF_ERROR(CreateRequest(specs.back(), limits).status());
+    SayWhatIsNeeded(specs.back(), options.engine);
   }
   const int64_t num_sequences = static_cast<int64_t>(specs.size()) * options.num_candidates;
   options.engine.max_num_queued_reqs =

@@ -264,6 +264,29 @@ def test_generate_shows_a_terminal_no_control_characters(tmp_path):
     assert shown == piped.replace("\x1b", "")
 
 
+@pytest.mark.parametrize("missing, arguments, message", [
+    ("tokenizer.json", ("--prompt", "a"), "has no tokenizer: neither tokenizer.json nor tokenizer.model"),
+    ("tokenizer.json", ("--token-ids", "300", "--stop", "a"), "has no tokenizer: neither"),
+    ("chat_template", ("--chat", "--prompt", "a"), "has no chat template; give prompts as text or ids of tokens")])
+def test_generate_refuses_a_folder_without_what_its_prompts_need_before_it_is_loaded(tmp_path, missing, arguments,
+                                                                                     message):
+    for file in MODEL.iterdir():
+        if missing in file.name:
+            continue
+        if file.name == "tokenizer_config.json":
+            config = json.loads(file.read_text())
+            config.pop("chat_template", None)
+            (tmp_path / file.name).write_text(json.dumps(config))
+        else:
+            (tmp_path / file.name).symlink_to(file)
+
+    refused = run("generate", tmp_path, *arguments, check=False)
+    by_ids = run("generate", tmp_path, "--token-ids", "300,301", "--max-tokens", "1")
+
+    assert refused.returncode == 1 and message in refused.stderr
+    assert "weights_imported" not in refused.stderr and "weights_imported" in by_ids.stderr
+
+
 def test_output_that_cannot_be_written_is_an_error():
     with open("/dev/full", "w") as full:
         result = subprocess.run([str(BINARY), "generate", str(MODEL), "--prompt", "a", "--max-tokens", "3"],
