@@ -56,6 +56,17 @@ class AscendWeights : public StoredWeights {
     return StoredWeights::Vector(NameInFile(name), size);
   }
 
+  // By the headers alone, which do not tell codes [n, k / 2] of W4A16 from [n, k]: only files that do not say their
+  // version have the latter.
+  bool HasNibblesInBytes(std::string_view name, const WeightTensor& tensor) const override {
+    const std::optional<std::string> module = ModuleOf(name);
+    const std::string_view type = SaidOf(name);
+    const bool may_be = type == "W4A8_DYNAMIC" || (type == "W4A16" && JsonFind(description_, "version") == nullptr);
+    if (!module || !may_be || tensor.dtype != DType::kI8 || tensor.shape.empty()) return false;
+    const absl::StatusOr<WeightTensor> scales = source().Get(*module + ".weight_scale");
+    return scales.ok() && !scales->shape.empty() && scales->shape[0] == tensor.shape[0];
+  }
+
  private:
   // Older files put norms that have got a bias one level lower: "X.module.weight" for "X.weight".
   std::string NameInFile(std::string_view name) const {

@@ -34,14 +34,12 @@ absl::StatusOr<BlockSize> ReadBlockSize(const Json& object, std::string_view key
   constexpr int64_t kMaxSize = 1 << 20;
   const Json* const sizes = JsonFind(object, key);
   if (sizes == nullptr) return BlockSize();
-  if (!sizes->is_array() || sizes->size() != 2) {
-    return absl::InvalidArgumentError(StrCat(key, " of quantization_config must be a list of two sizes"));
-  }
-  const Json named = {{"block rows", (*sizes)[0]}, {"block columns", (*sizes)[1]}};
-  BlockSize block;
-  ASSIGN_OR_RETURN(block.rows, JsonInt(named, "block rows", 1, kMaxSize));
-  ASSIGN_OR_RETURN(block.cols, JsonInt(named, "block columns", 1, kMaxSize));
-  return block;
+  const bool is_pair = sizes->is_array() && sizes->size() == 2;
+  const Json named = is_pair ? Json{{"rows", (*sizes)[0]}, {"cols", (*sizes)[1]}} : Json::object();
+  const auto rows = JsonInt(named, "rows", 1, kMaxSize), cols = JsonInt(named, "cols", 1, kMaxSize);
+  if (rows.ok() && cols.ok()) return BlockSize{.rows = *rows, .cols = *cols};
+  return absl::InvalidArgumentError(StrCat(key, " of quantization_config is ", ShowName(DumpJson(*sizes)),
+                                           "; must be a list of two integers in 1..", kMaxSize));
 }
 
 std::optional<std::string> ModuleOf(std::string_view weight_name) {

@@ -28,7 +28,7 @@ struct BlockSize {
   int64_t rows = 0, cols = 0;
 };
 
-// `object[key]`, a list of two sizes. Errors: InvalidArgument naming the key.
+// `object[key]`, a list of two sizes. Errors: InvalidArgument naming the key and the value.
 absl::StatusOr<BlockSize> ReadBlockSize(const Json& object, std::string_view key);
 
 // "model.layers.0.mlp.gate_proj" of "model.layers.0.mlp.gate_proj.weight"; nothing for names without that ending.

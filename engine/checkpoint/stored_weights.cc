@@ -6,6 +6,7 @@
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 #include "engine/checkpoint/quantized_tensors.h"
+#include "engine/checkpoint/shard_index.h"
 
 namespace expertd {
 namespace {
@@ -53,6 +54,21 @@ absl::Status RefuseGoldenStick(const WeightSource& source) {
   return absl::OkStatus();
 }
 
+// Codes that nothing in the folder describes: of an Ascend folder whose description was left behind, most likely.
+absl::Status RefuseUndescribedCodes(const WeightSource& source) {
+  for (const std::string& name : source.Names()) {
+    const std::optional<std::string> module = ModuleOf(name);
+    if (!module || !source.Has(*module + ".weight_scale")) continue;
+    const absl::StatusOr<WeightTensor> codes = source.Get(name);
+    if (!codes.ok() || codes->dtype != DType::kI8) continue;
+    return absl::InvalidArgumentError(
+        StrCat("tensor ", ShowName(name), " has dtype I8 and a weight_scale, but nothing says what its codes mean: "
+               "the folder has no quant_model_description*.json, which Ascend's ModelSlim writes beside them, and "
+               "config.json no quantization_config"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<StoredWeight>> StoredWeights::Open(std::string_view name,
@@ -79,10 +95,15 @@ absl::StatusOr<std::string> FindQuantizedForm(const std::string& dir) {
                                          "\"; supported are fp8, compressed-tensors, gptq, awq and ascend"));
 }
 
-absl::StatusOr<std::unique_ptr<StoredWeights>> OpenStoredWeights(const std::string& dir, const WeightSource& source) {
+namespace {
+
+absl::StatusOr<std::unique_ptr<StoredWeights>> OpenForm(const std::string& dir, const WeightSource& source) {
   RETURN_IF_ERROR(RefuseGoldenStick(source));
   ASSIGN_OR_RETURN(const std::string method, FindQuantizedForm(dir));
-  if (method.empty()) return std::make_unique<StoredWeights>(source);
+  if (method.empty()) {
+    RETURN_IF_ERROR(RefuseUndescribedCodes(source));
+    return std::make_unique<StoredWeights>(source);
+  }
   ASSIGN_OR_RETURN(const std::string description, FindAscendDescription(dir));
   if (!description.empty()) return MakeAscendWeights(description, source);
   ASSIGN_OR_RETURN(const Json config, ReadQuantizationConfig(dir));
@@ -93,6 +114,14 @@ absl::StatusOr<std::unique_ptr<StoredWeights>> OpenStoredWeights(const std::stri
   return absl::InvalidArgumentError("quant_method is \"ascend\", but the folder has no quant_model_description.json");
 }
 
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<StoredWeights>> OpenStoredWeights(const std::string& dir, const WeightSource& source) {
+  absl::StatusOr<std::unique_ptr<StoredWeights>> weights = OpenForm(dir, source);
+  if (weights.ok()) return weights;
+  return WithPath(dir, weights.status());
+}
+
 absl::StatusOr<std::optional<int64_t>> EstimateQuantizedBytes(const std::string& dir, WeightFormat float_format) {
   ASSIGN_OR_RETURN(const std::string form, FindQuantizedForm(dir));
   if (form.empty()) return std::nullopt;
@@ -100,13 +129,18 @@ absl::StatusOr<std::optional<int64_t>> EstimateQuantizedBytes(const std::string&
   if (absl::IsNotFound(opened.status())) return std::nullopt;  // config.json alone
   RETURN_IF_ERROR(opened.status());
   const std::unique_ptr<WeightSource>& source = *opened;
+  ASSIGN_OR_RETURN(const std::unique_ptr<StoredWeights> weights, OpenStoredWeights(dir, *source));
   const int64_t float_bytes = float_format == WeightFormat::kF32 ? 4 : 2;
   int64_t total = 0;
   for (const std::string& name : source->Names()) {
     const absl::StatusOr<WeightTensor> tensor = source->Get(name);
     if (!tensor.ok()) continue;
     const bool is_float = IsFloat(tensor->dtype) || tensor->dtype == DType::kF8E4M3;
-    total += is_float ? tensor->size_bytes / DTypeBytes(tensor->dtype) * float_bytes : tensor->size_bytes;
+    if (is_float) {
+      total += tensor->size_bytes / DTypeBytes(tensor->dtype) * float_bytes;
+    } else {
+      total += weights->HasNibblesInBytes(name, *tensor) ? tensor->size_bytes / 2 : tensor->size_bytes;
+    }
   }
   return total;
 }

@@ -1,7 +1,9 @@
 // StoredWeights: how a checkpoint stores the weights that a model asks for by the names of an unquantized one. This
 // base reads floats; a published quantized form is a class in a file of its own, found by OpenStoredWeights from what
 // the folder says of itself. Each weight is decided by the tensors that are there for it, not by the folder as a whole,
-// because published folders mix forms: a list of modules left unquantized says nothing that the tensors do not.
+// because published folders mix forms: a list of modules left unquantized ("ignore", "modules_to_not_convert") says
+// nothing that the tensors do not. Where the two disagree nobody is warned: the tensors are whole either way, and the
+// log counts what became of them.
 #pragma once
 
 #include <cstdint>
@@ -39,6 +41,9 @@ class StoredWeights {
   // The vector `name` of `size` floats: norms, biases. Errors: as Open.
   virtual absl::StatusOr<std::vector<float>> Vector(std::string_view name, int64_t size) const;
 
+  // Whether each byte of `tensor`, called `name`, holds one code of 4 bits, two of which share a byte in memory.
+  virtual bool HasNibblesInBytes(std::string_view /*name*/, const WeightTensor& /*tensor*/) const { return false; }
+
  private:
   const WeightSource& source_;
 };
@@ -48,11 +53,13 @@ class StoredWeights {
 absl::StatusOr<std::string> FindQuantizedForm(const std::string& dir);
 
 // The form of the checkpoint `source` in folder `dir`: FindQuantizedForm, or floats where that is empty. Errors:
-// Unimplemented (a form that is not read), InvalidArgument (a malformed description).
+// Unimplemented (a form that is not read), InvalidArgument (a malformed description, codes without one); all name the
+// folder.
 absl::StatusOr<std::unique_ptr<StoredWeights>> OpenStoredWeights(const std::string& dir, const WeightSource& source);
 
 // About the bytes in memory of the quantized checkpoint in `dir`, from its headers alone: codes as they are, floats of
-// any width in `float_format`. Nothing when the folder is none or has no weights. Errors: as OpenCheckpoint.
+// any width in `float_format`. Nothing when the folder is none or has no weights. Errors: as OpenCheckpoint and
+// OpenStoredWeights.
 absl::StatusOr<std::optional<int64_t>> EstimateQuantizedBytes(const std::string& dir, WeightFormat float_format);
 
 // The forms. `config` is the quantization_config.

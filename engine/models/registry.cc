@@ -85,9 +85,8 @@ absl::StatusOr<OpenedWeights> OpenWeights(const std::string& dir, const LoadOpti
     return opened;
   }
   ASSIGN_OR_RETURN(opened.source, OpenCheckpoint(dir));
-  absl::StatusOr<std::unique_ptr<StoredWeights>> weights = OpenStoredWeights(dir, *opened.source);
-  if (!weights.ok()) return WithFolder(dir, weights.status());
-  opened.reader = MakeSourceReader(*std::move(weights), options.weight_format, options.quantized_weights);
+  ASSIGN_OR_RETURN(std::unique_ptr<StoredWeights> weights, OpenStoredWeights(dir, *opened.source));
+  opened.reader = MakeSourceReader(std::move(weights), options.weight_format, options.quantized_weights);
   return opened;
 }
 

@@ -44,11 +44,19 @@ class StoredWeightsTest : public testing::Test {
     Add(module + ".weight_scale", "F32", {2, 1}, std::vector<float>{0.1f, 0.3f});
   }
 
-  std::unique_ptr<WeightReader> Open(const Json& quantization, QuantizedWeights quantized = QuantizedWeights::kKeep,
-                                     WeightFormat format = WeightFormat::kBF16) {
+  void Write(const Json& quantization) {
     WriteFile(folder_ / "model.safetensors", SafetensorsBytes(header_.dump(), data_));
     WriteFile(folder_ / "config.json", Json{{"quantization_config", quantization}}.dump());
     source_ = *OpenSafetensors(folder_.path());
+  }
+  // Of opening it.
+  absl::Status ErrorOf(const Json& quantization) {
+    Write(quantization);
+    return OpenStoredWeights(folder_.path(), *source_).status();
+  }
+  std::unique_ptr<WeightReader> Open(const Json& quantization, QuantizedWeights quantized = QuantizedWeights::kKeep,
+                                     WeightFormat format = WeightFormat::kBF16) {
+    Write(quantization);
     return MakeSourceReader(*OpenStoredWeights(folder_.path(), *source_), format, quantized);
   }
   std::unique_ptr<WeightReader> OpenGptq(QuantizedWeights quantized = QuantizedWeights::kKeep) {
@@ -207,6 +215,51 @@ TEST_F(StoredWeightsTest, NamesACodeTensorOfAnotherShape) {
 
   EXPECT_THAT(std::string(ToStdView(OpenCompressed()->Matrix(Of({"x"}, 4, 4)).status().message())),
               EndsWith("tensor x.weight has shape [2, 4]; must be [4, 4]"));
+}
+
+TEST_F(StoredWeightsTest, NamesABlockSizeThatIsNone) {
+  AddInt8("x");
+  for (const char* const sizes : {"[0, 128]", "[128, -1]", "[128]", "[128, 128, 128]", "[\"128\", \"128\"]", "128",
+                                  "[1.5, 2]", "[18446744073709551615, 1]", "{}"}) {
+    const Json value = *ParseJson(sizes);
+
+    const absl::Status status = ErrorOf({{"quant_method", "fp8"}, {"weight_block_size", value}});
+
+    EXPECT_THAT(std::string(ToStdView(status.message())), HasSubstr("weight_block_size of quantization_config is "));
+    EXPECT_THAT(std::string(ToStdView(status.message())), EndsWith("; must be a list of two integers in 1..1048576"));
+  }
+  EXPECT_THAT(std::string(ToStdView(ErrorOf({{"quant_method", "fp8"}, {"weight_block_size", {0, 128}}}).message())),
+              HasSubstr(" is [0,128];"));
+}
+
+TEST_F(StoredWeightsTest, NamesCodesThatNothingDescribes) {
+  AddInt8("x");
+
+  const std::string message(ToStdView(ErrorOf(Json()).message()));
+
+  EXPECT_THAT(message, HasSubstr("tensor x.weight has dtype I8 and a weight_scale"));
+  EXPECT_THAT(message, HasSubstr("the folder has no quant_model_description*.json"));
+}
+
+// Two codes of 4 bits take a byte in memory, whether the file has them so or not.
+TEST_F(StoredWeightsTest, EstimatesTwoCodesToAByte) {
+  Add("c.weight", "I8", {4, 256}, std::vector<int8_t>(1024));
+  Add("c.weight_scale", "F32", {4, 1}, std::vector<float>(4, 1.0f));
+  Add("a.weight", "I8", {2, 256}, std::vector<int8_t>(512));
+  Add("a.weight_scale", "F32", {4, 1}, std::vector<float>(4, 1.0f));
+  Add("w.weight", "I8", {4, 256}, std::vector<int8_t>(1024));
+  Add("w.weight_scale", "F32", {4, 1}, std::vector<float>(4, 1.0f));
+  Write(Json());
+  const auto estimate = [&](Json description) {
+    description["c.weight"] = description["a.weight"] = "W4A8_DYNAMIC";
+    WriteFile(folder_ / "quant_model_description.json", description.dump());
+    return EstimateQuantizedBytes(folder_.path(), WeightFormat::kF32)->value();
+  };
+  constexpr int64_t kScales = 3 * 4 * 4;
+
+  EXPECT_EQ(estimate({{"w.weight", "W8A8_DYNAMIC"}}), kScales + 512 + 512 + 1024);
+  EXPECT_EQ(estimate({{"w.weight", "W4A16"}}), kScales + 512 + 512 + 512);
+  EXPECT_EQ(estimate({{"w.weight", "W4A16"}, {"version", "1.0.0"}}), kScales + 512 + 512 + 1024);
 }
 
 }  // namespace
