@@ -91,18 +91,20 @@ class GqaAttention : public Attention {
 absl::StatusOr<Linear> LoadQkv(const GqaSpec& spec, int hidden_size, const GqaNames& names, WeightReader& reader) {
   const int kv_width = spec.num_kv_heads * spec.head_dim;
   const int query_width = spec.num_heads * spec.head_dim;
-  const Projection projections[] = {{names.q, query_width}, {names.k, kv_width}, {names.v, kv_width}};
-  return LoadLinear(projections, {.name = names.q + "+kv", .cols = hidden_size}, spec.has_qkv_bias, reader);
+  const bool has_bias = spec.has_qkv_bias;
+  const Projection projections[] = {
+      {names.q, query_width, has_bias}, {names.k, kv_width, has_bias}, {names.v, kv_width, has_bias}};
+  return LoadLinear(projections, {.name = names.q + "+kv", .cols = hidden_size}, reader);
 }
 
 absl::StatusOr<Linear> LoadKv(const GqaSpec& spec, int hidden_size, const GqaNames& names, WeightReader& reader) {
   const int kv_width = spec.num_kv_heads * spec.head_dim;
-  const Projection projections[] = {{names.k, kv_width}, {names.v, kv_width}};
-  return LoadLinear(projections, {.name = names.k + "+v", .cols = hidden_size}, spec.has_qkv_bias, reader);
+  const Projection projections[] = {{names.k, kv_width, spec.has_qkv_bias}, {names.v, kv_width, spec.has_qkv_bias}};
+  return LoadLinear(projections, {.name = names.k + "+v", .cols = hidden_size}, reader);
 }
 
 absl::StatusOr<Linear> LoadOutput(const GqaSpec& spec, int hidden_size, const GqaNames& names, WeightReader& reader) {
-  return LoadLinear({names.output, hidden_size}, spec.num_heads * spec.head_dim, spec.has_output_bias, reader);
+  return LoadLinear({names.output, hidden_size, spec.has_output_bias}, spec.num_heads * spec.head_dim, reader);
 }
 
 // The queries of all positions, [num_positions, query width]; empty when the weights are only being packed, which hands
@@ -110,9 +112,9 @@ absl::StatusOr<Linear> LoadOutput(const GqaSpec& spec, int hidden_size, const Gq
 absl::StatusOr<std::vector<float>> LoadQueryTable(const GqaSpec& spec, int hidden_size, int num_positions,
                                                   const GqaNames& names, WeightReader& reader) {
   const int width = spec.num_heads * spec.head_dim;
-  const Projection query[] = {{names.q, width}};
+  const Projection query[] = {{names.q, width, spec.has_qkv_bias}};
   const MatrixSpec matrix = {.name = names.q, .cols = hidden_size, .format = WeightFormat::kF32};
-  ASSIGN_OR_RETURN(const Linear project, LoadLinear(query, matrix, spec.has_qkv_bias, reader));
+  ASSIGN_OR_RETURN(const Linear project, LoadLinear(query, matrix, reader));
   ASSIGN_OR_RETURN(const SharedBytes rows,
                    reader.Table(names.query_table + ".weight", num_positions, hidden_size, DType::kF32));
   if (rows.data == nullptr) return std::vector<float>();

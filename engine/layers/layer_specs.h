@@ -54,6 +54,7 @@ struct MlaSpec {
   int qk_rope_head_dim = 0;
   int v_head_dim = 0;
   double score_scale = 1.0;          // multiplies q . k
+  bool has_bias = false;             // of q_a, kv_a and the output; queries projected from x itself have none
   bool has_interleaved_rope = true;  // rows of the checkpoint pair neighbours (x0, x1), not halves
 
   int query_head_dim() const { return qk_nope_head_dim + qk_rope_head_dim; }

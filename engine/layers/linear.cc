@@ -69,11 +69,10 @@ void Linear::AddTo(const float* x, int64_t x_stride, int num_rows, float* residu
   });
 }
 
-absl::StatusOr<Linear> LoadLinear(std::span<const Projection> projections, MatrixSpec matrix, bool has_bias,
-                                  WeightReader& reader) {
+absl::StatusOr<Linear> LoadLinear(std::span<const Projection> projections, MatrixSpec matrix, WeightReader& reader) {
   std::vector<float> bias;
   size_t num_outputs = 0;
-  for (const auto& [name, width] : projections) {
+  for (const auto& [name, width, has_bias] : projections) {
     matrix.parts.push_back(TensorRows::All(name + ".weight", width, matrix.cols));
     ASSIGN_OR_RETURN(const std::vector<float> part_bias,
                      has_bias ? reader.Vector(name + ".bias", width) : reader.OptionalBias(name + ".weight", width));
@@ -88,8 +87,8 @@ absl::StatusOr<Linear> LoadLinear(std::span<const Projection> projections, Matri
   return Linear(std::move(weight), std::move(bias));
 }
 
-absl::StatusOr<Linear> LoadLinear(const Projection& projection, int num_inputs, bool has_bias, WeightReader& reader) {
-  return LoadLinear({&projection, 1}, {.name = projection.name, .cols = num_inputs}, has_bias, reader);
+absl::StatusOr<Linear> LoadLinear(const Projection& projection, int num_inputs, WeightReader& reader) {
+  return LoadLinear({&projection, 1}, {.name = projection.name, .cols = num_inputs}, reader);
 }
 
 }  // namespace expertd

@@ -49,14 +49,13 @@ class Linear {
 struct Projection {
   std::string name;
   int width = 0;
+  bool has_bias = false;  // "NAME.bias" must be there; otherwise it may
 };
 
-// Projections of the same input as one matrix, whose name, columns and format `matrix` has. With `has_bias`, each must
-// have a bias; otherwise those that have one keep it. Errors: as WeightReader.
-absl::StatusOr<Linear> LoadLinear(std::span<const Projection> projections, MatrixSpec matrix, bool has_bias,
-                                  WeightReader& reader);
+// Projections of the same input as one matrix, whose name, columns and format `matrix` has. Errors: as WeightReader.
+absl::StatusOr<Linear> LoadLinear(std::span<const Projection> projections, MatrixSpec matrix, WeightReader& reader);
 
 // A single one, under its own name.
-absl::StatusOr<Linear> LoadLinear(const Projection& projection, int num_inputs, bool has_bias, WeightReader& reader);
+absl::StatusOr<Linear> LoadLinear(const Projection& projection, int num_inputs, WeightReader& reader);
 
 }  // namespace expertd

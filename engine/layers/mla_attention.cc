@@ -198,10 +198,10 @@ class MlaAttention : public Attention {
 // q (or its latent) and the cached part of a token in one product.
 absl::StatusOr<Linear> LoadDown(const MlaSpec& spec, int hidden_size, const MlaNames& names, WeightReader& reader) {
   const Projection query = spec.q_lora_rank > 0
-                               ? Projection{names.q_down, spec.q_lora_rank}
+                               ? Projection{names.q_down, spec.q_lora_rank, spec.has_bias}
                                : Projection{names.q, spec.num_heads * spec.query_head_dim()};
-  const Projection projections[] = {query, {names.kv_down, spec.cached_dim()}};
-  return LoadLinear(projections, {.name = query.name + "+kv", .cols = hidden_size}, /*has_bias=*/false, reader);
+  const Projection projections[] = {query, {names.kv_down, spec.cached_dim(), spec.has_bias}};
+  return LoadLinear(projections, {.name = query.name + "+kv", .cols = hidden_size}, reader);
 }
 
 // The parts of kv_up, of which each head has [UK | UV] as rows.
@@ -249,13 +249,12 @@ absl::StatusOr<std::unique_ptr<Attention>> LoadMlaAttention(const MlaSpec& spec,
   if (spec.q_lora_rank > 0) {
     ASSIGN_OR_RETURN(parts.q_norm, LoadRmsNorm(names.q_norm, spec.q_lora_rank, rms_norm_eps, reader));
     const Projection q_up = {names.q_up, spec.num_heads * spec.query_head_dim()};
-    ASSIGN_OR_RETURN(parts.q_up, LoadLinear(q_up, spec.q_lora_rank, /*has_bias=*/false, reader));
+    ASSIGN_OR_RETURN(parts.q_up, LoadLinear(q_up, spec.q_lora_rank, reader));
   }
   ASSIGN_OR_RETURN(parts.kv_norm, LoadRmsNorm(names.kv_norm, spec.kv_lora_rank, rms_norm_eps, reader));
   RETURN_IF_ERROR(LoadUp(spec, names, reader, &parts));
-  const Projection output = {names.output, hidden_size};
-  ASSIGN_OR_RETURN(parts.output,
-                   LoadLinear(output, spec.num_heads * spec.v_head_dim, /*has_bias=*/false, reader));
+  const Projection output = {names.output, hidden_size, spec.has_bias};
+  ASSIGN_OR_RETURN(parts.output, LoadLinear(output, spec.num_heads * spec.v_head_dim, reader));
   return std::make_unique<MlaAttention>(spec, std::move(parts));
 }
 

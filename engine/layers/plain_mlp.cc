@@ -50,9 +50,9 @@ class PlainMlp : public FeedForward {
 
 absl::StatusOr<std::unique_ptr<FeedForward>> LoadPlainMlp(const PlainSpec& spec, int hidden_size,
                                                           const PlainMlpNames& names, WeightReader& reader) {
-  ASSIGN_OR_RETURN(Linear up, LoadLinear({names.up, spec.intermediate_size}, hidden_size, /*has_bias=*/true, reader));
+  ASSIGN_OR_RETURN(Linear up, LoadLinear({names.up, spec.intermediate_size, /*has_bias=*/true}, hidden_size, reader));
   ASSIGN_OR_RETURN(Linear down,
-                   LoadLinear({names.down, hidden_size}, spec.intermediate_size, /*has_bias=*/true, reader));
+                   LoadLinear({names.down, hidden_size, /*has_bias=*/true}, spec.intermediate_size, reader));
   return std::make_unique<PlainMlp>(std::move(up), spec.gelu, std::move(down));
 }
 

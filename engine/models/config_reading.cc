@@ -68,6 +68,7 @@ absl::StatusOr<MlaSpec> ReadMlaSpec(const Json& json) {
   ASSIGN_OR_RETURN(spec.qk_nope_head_dim, ReadSize(json, "qk_nope_head_dim", kMaxHeadDim));
   ASSIGN_OR_RETURN(spec.qk_rope_head_dim, ReadSize(json, "qk_rope_head_dim", kMaxHeadDim));
   ASSIGN_OR_RETURN(spec.v_head_dim, ReadSize(json, "v_head_dim", kMaxHeadDim));
+  ASSIGN_OR_RETURN(spec.has_bias, JsonBoolOr(json, "attention_bias", false));
   ASSIGN_OR_RETURN(spec.has_interleaved_rope, JsonBoolOr(json, "rope_interleave", true));
   if (spec.qk_rope_head_dim % 2 != 0) {
     return Contradiction(StrCat("qk_rope_head_dim is ", spec.qk_rope_head_dim, "; must be even"));

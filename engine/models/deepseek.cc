@@ -94,8 +94,6 @@ absl::Status FillLayers(const Json& json, const RouterDefaults& defaults, ModelC
 
 absl::StatusOr<ModelConfig> ReadConfig(const Json& json, std::string_view architecture,
                                        const RouterDefaults& defaults) {
-  ASSIGN_OR_RETURN(const bool has_bias, JsonBoolOr(json, "attention_bias", false));
-  if (has_bias) return absl::UnimplementedError("attention_bias is true; biases in latent attention are not supported");
   ASSIGN_OR_RETURN(ModelConfig config, ReadDecoderConfig(json, {.has_latent_attention = true}));
   config.architecture = architecture;
   RETURN_IF_ERROR(FillLayers(json, defaults, config));

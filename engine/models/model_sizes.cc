@@ -57,6 +57,7 @@ struct Collector {
                         .role = MatrixRole::kLatentUp});
     Add(hidden, int64_t{spec.num_heads} * spec.v_head_dim);
     vectors += spec.kv_lora_rank + spec.q_lora_rank;
+    if (spec.has_bias) vectors += spec.q_lora_rank + spec.cached_dim() + hidden;
   }
 
   // down(silu(gate(x)) * up(x)).

@@ -87,9 +87,9 @@ CASES = {
         vocab_size=150, hidden_size=48, intermediate_size=88, num_hidden_layers=3, topk_method="greedy",
         bos_token_id=10, eos_token_id=11, rope_scaling=yarn(40, 256, 0.707, 0.707))
         | mla(4, q_lora=None, kv_lora=32, nope=16, rope=16, value=12) | experts(8, 3, 20, shared=2)),
-    # Groups by their best, shares scaled; the two mscales differ, so that cosine and sine are scaled too.
+    # Groups by their best, shares scaled; the two mscales differ, so that cosine and sine are scaled too; biases.
     "deepseek_v2": dict(family="deepseek_v2", config=DEEPSEEK_V2 | dict(
-        vocab_size=152, hidden_size=32, intermediate_size=64, num_hidden_layers=3, topk_method="group_limited_greedy",
+        attention_bias=True, vocab_size=152, hidden_size=32, intermediate_size=64, num_hidden_layers=3, topk_method="group_limited_greedy",
         rope_scaling=yarn(4, 64, 1.0, 0.707, beta_fast=4))
         | mla(4, q_lora=16, kv_lora=24, nope=8, rope=8, value=16)
         | experts(12, 3, 12, shared=2, groups=3, kept_groups=2, scale=4.0)),

@@ -21,6 +21,9 @@ def layer_shapes(config, name, is_dense):
                attention + "kv_a_layernorm.weight": [latent],
                attention + "kv_b_proj.weight": [heads * (nope + value), latent],
                attention + "o_proj.weight": [hidden, heads * value]}
+    if config.get("attention_bias"):
+        shapes |= {attention + "q_a_proj.bias": [rank]} if rank else {}
+        shapes |= {attention + "kv_a_proj_with_mqa.bias": [latent + rope], attention + "o_proj.bias": [hidden]}
     if is_dense:
         return shapes | swiglu_shapes(mlp, hidden, config["intermediate_size"])
     shapes |= {mlp + ".gate.weight": [config["n_routed_experts"], hidden]}

@@ -116,7 +116,7 @@ TEST_F(PartsTest, ALinearOfSeveralTensorsTakesTheBiasesThatThereAre) {
   const float x = 1.0f;
   std::vector<float> y(6);
 
-  const Linear linear = *LoadLinear(projections, {.name = "qkv", .cols = 1}, /*has_bias=*/false,
+  const Linear linear = *LoadLinear(projections, {.name = "qkv", .cols = 1},
                                     *MakeSourceReader(source, WeightFormat::kF32));
   linear.ForwardHere(&x, 1, y.data(), context_.kernels);
 
@@ -128,8 +128,7 @@ TEST_F(PartsTest, ABiasOfZerosIsNotKept) {
   source.Add("q.weight", {2, 1}, {1.0f, 2.0f});
   source.Add("q.bias", {2}, {0.0f, 0.0f});
 
-  const Linear linear =
-      *LoadLinear({"q", 2}, 1, /*has_bias=*/false, *MakeSourceReader(source, WeightFormat::kF32));
+  const Linear linear = *LoadLinear({"q", 2}, 1, *MakeSourceReader(source, WeightFormat::kF32));
 
   EXPECT_EQ(linear.bias(), nullptr);
 }
