@@ -11,7 +11,6 @@
 // outliers were suppressed by shifts ("m4"), norms have biases, which those of the linear maps behind them undo: layers
 // add both (WeightReader::OptionalBias).
 #include <array>
-#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -191,14 +190,8 @@ class AscendWeights : public StoredWeights {
     const std::string name = module + ".deq_scale";
     ASSIGN_OR_RETURN(const WeightTensor tensor, GetTyped(source(), name, {DType::kF32, DType::kBF16, DType::kI64},
                                                          std::array{rows}));
-    if (tensor.dtype != DType::kI64) return ReadGrid(source(), name);
-    Grid grid = {.name = name, .tensor = tensor, .values = std::vector<float>(static_cast<size_t>(rows)), .rows = rows};
-    for (int64_t row = 0; row < rows; ++row) {
-      std::memcpy(&grid.values[row], tensor.data + row * int64_t{sizeof(int64_t)}, sizeof(float));
-      if (std::isfinite(grid.values[row])) continue;
-      return absl::InvalidArgumentError(
-          StrCat("tensor ", ShowName(name), " has the value ", grid.values[row], " at ", row, "; must be finite"));
-    }
+    Grid grid = {.name = name, .tensor = tensor, .rows = rows};
+    ASSIGN_OR_RETURN(grid.values, ScaleValues(tensor, name));
     return grid;
   }
 
@@ -246,13 +239,6 @@ class AscendWeights : public StoredWeights {
       bias[row] = static_cast<float>(BiasSteps(stored, offset * static_cast<double>(sum)) * scales.values[row]);
     }
     return bias;
-  }
-
-  // A bias in steps of deq_scale. What was lost when `correction` was computed in single precision is no bias.
-  static double BiasSteps(int32_t stored, double correction) {
-    constexpr double kLost = 0x1p-22;
-    const double steps = stored + correction;
-    return std::fabs(steps) <= kLost * std::fabs(correction) ? 0.0 : steps;
   }
 
   const Json description_;

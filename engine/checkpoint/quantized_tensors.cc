@@ -17,6 +17,13 @@ absl::Status WrongShape(std::string_view name, std::span<const int64_t> shape, s
       StrCat("tensor ", ShowName(name), " has shape ", ShowShape(shape), "; must be ", ShowShape(wanted)));
 }
 
+absl::Status CheckFinite(std::string_view name, std::span<const float> values) {
+  const auto bad = std::ranges::find_if_not(values, [](float value) { return std::isfinite(value); });
+  if (bad == values.end()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      StrCat("tensor ", ShowName(name), " has the value ", *bad, " at ", bad - values.begin(), "; must be finite"));
+}
+
 }  // namespace
 
 absl::StatusOr<size_t> ReadChoice(const Json& object, std::string_view key,
@@ -79,11 +86,27 @@ absl::StatusOr<Grid> ReadGrid(const WeightSource& source, const std::string& nam
   if (shape.size() == 2) grid.cols = shape[1];
   grid.values.resize(static_cast<size_t>(grid.rows * grid.cols));
   ToFloats(dtype, grid.tensor.data, grid.rows * grid.cols, grid.values.data());
-  const auto bad = std::ranges::find_if_not(grid.values, [](float value) { return std::isfinite(value); });
-  if (bad == grid.values.end()) return grid;
-  return absl::InvalidArgumentError(
-      StrCat("tensor ", ShowName(name), " has the value ", *bad, " at ", bad - grid.values.begin(),
-             "; must be finite"));
+  RETURN_IF_ERROR(CheckFinite(name, grid.values));
+  return grid;
+}
+
+absl::StatusOr<std::vector<float>> ScaleValues(const WeightTensor& tensor, std::string_view name) {
+  const bool is_wide = tensor.dtype == DType::kI64 || tensor.dtype == DType::kU64;
+  if (!is_wide && !IsFloat(tensor.dtype)) {
+    return absl::InvalidArgumentError(
+        StrCat("tensor ", ShowName(name), " has dtype ", ShowDType(tensor.dtype), ", which scales cannot have"));
+  }
+  const int64_t count = tensor.size_bytes / DTypeBytes(tensor.dtype);
+  std::vector<float> values(static_cast<size_t>(count));
+  if (is_wide) {
+    for (int64_t i = 0; i < count; ++i) {
+      std::memcpy(&values[i], tensor.data + i * int64_t{sizeof(uint64_t)}, sizeof(float));
+    }
+  } else {
+    ToFloats(tensor.dtype, tensor.data, count, values.data());
+  }
+  RETURN_IF_ERROR(CheckFinite(name, values));
+  return values;
 }
 
 absl::Status CheckGrid(const Grid& grid, int64_t rows, int64_t cols) {
@@ -141,6 +164,12 @@ absl::Status ReadGroupOfInputs(const WeightSource& source, const std::string& na
   }
   if (!is_in_order) integers.group_of = std::move(group_of);
   return absl::OkStatus();
+}
+
+double BiasSteps(int32_t stored, double correction) {
+  constexpr double kLost = 0x1p-22;
+  const double steps = stored + correction;
+  return std::fabs(steps) <= kLost * std::fabs(correction) ? 0.0 : steps;
 }
 
 absl::Status CheckZeros(const Grid& grid) {

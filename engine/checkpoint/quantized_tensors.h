@@ -49,6 +49,10 @@ struct Grid {
 // Takes floats, i8, and 8-bit exponents, as which u8 is read too. Errors: also NotFound.
 absl::StatusOr<Grid> ReadGrid(const WeightSource& source, const std::string& name);
 
+// The numbers of `tensor`, called `name`, which must be finite: floats, or integers of 64 bits whose lower half is a
+// float's bits.
+absl::StatusOr<std::vector<float>> ScaleValues(const WeightTensor& tensor, std::string_view name);
+
 // InvalidArgument, naming the grid and its shape, unless it has `rows` x `cols`.
 absl::Status CheckGrid(const Grid& grid, int64_t rows, int64_t cols);
 
@@ -71,6 +75,10 @@ uint32_t CodeOfWord(const WeightTensor& tensor, int64_t index, int place, int bi
 // in order and groups are integers.group_size each.
 absl::Status ReadGroupOfInputs(const WeightSource& source, const std::string& name, int64_t cols,
                                IntegerCodes& integers);
+
+// A bias in steps of a scale: `stored` holds it less `correction`. What was lost when the correction was computed in
+// single precision is no bias.
+double BiasSteps(int32_t stored, double correction);
 
 // Zeros only.
 absl::Status CheckZeros(const Grid& grid);

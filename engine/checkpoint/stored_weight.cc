@@ -82,6 +82,15 @@ void ReadCodes(const IntegerCodes& from, int64_t num_rows, int64_t row, std::vec
       Unpack<uint8_t>(
           data, bits, [&](int64_t k) { return row * (cols / 2) + k / 2; }, [](int64_t k) { return k % 2 * 4; }, out);
       break;
+    case CodeLayout::kColumnBytes:
+      Unpack<uint8_t>(
+          data, bits, [&](int64_t k) { return k * num_rows + row; }, [](int64_t) { return 0; }, out);
+      break;
+    case CodeLayout::kColumnRowPairs:
+      Unpack<uint8_t>(
+          data, bits, [&](int64_t k) { return k * (num_rows / 2) + row / 2; }, [&](int64_t) { return row % 2 * 4; },
+          out);
+      break;
     case CodeLayout::kWordsAlongRow: {
       const int64_t row_words = word_of(cols - 1) + 1;
       return Unpack<uint32_t>(
@@ -95,7 +104,7 @@ void ReadCodes(const IntegerCodes& from, int64_t num_rows, int64_t row, std::vec
           data, bits, [&](int64_t k) { return k * (num_rows / 8) + row / 8; },
           [&](int64_t) { return kAwqPlaces[row % 8] * bits; }, out);
   }
-  for (uint8_t& code : out) code ^= 8;  // signed nibbles
+  for (uint8_t& code : out) code ^= 1 << (bits - 1);  // signed ones
 }
 
 class IntegerWeight : public StoredWeight {

@@ -71,6 +71,8 @@ enum class CodeLayout {
   kSignedColumnPairs,  // i8 [n, k / 2]: column c / 2, even columns in the low half
   kWordsAlongRow,      // i32 [n, ceil(k * bits / 32)]
   kWordsAlongColumn,   // i32 [k * bits / 32, n]
+  kColumnBytes,        // i8 [k, n]
+  kColumnRowPairs,     // i8 [k, n / 2]: row r / 2, even rows in the low half
   kAwqWords,           // i32 [k, n / 8]: code 2i of a word's eight at place i, code 2i + 1 at place 4 + i
 };
 

@@ -53,7 +53,8 @@ void ReadByTable(const std::array<float, 256>& table, const std::byte* elements,
 }  // namespace
 
 std::string_view DTypeName(DType dtype) {
-  constexpr std::string_view kNames[] = {"f32", "f16", "bf16", "f8_e4m3", "f8_e8m0", "i8", "u8", "i32", "i64"};
+  constexpr std::string_view kNames[] = {"f32", "f16", "bf16", "f8_e4m3", "f8_e8m0", "i8",
+                                         "u8",  "i32", "i64",  "u64"};
   return kNames[static_cast<int>(dtype)];
 }
 
@@ -78,6 +79,8 @@ void ToFloats(DType dtype, const std::byte* elements, int64_t count, float* out)
       return ReadIntegers<int32_t>(elements, count, out);
     case DType::kI64:
       return ReadIntegers<int64_t>(elements, count, out);
+    case DType::kU64:
+      return ReadIntegers<uint64_t>(elements, count, out);
   }
 }
 

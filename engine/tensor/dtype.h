@@ -19,17 +19,18 @@ enum class DType {
   kU8,
   kI32,
   kI64,
+  kU64,
 };
 
 constexpr int64_t DTypeBytes(DType dtype) {
-  constexpr int kBytes[] = {4, 2, 2, 1, 1, 1, 1, 4, 8};
+  constexpr int kBytes[] = {4, 2, 2, 1, 1, 1, 1, 4, 8, 8};
   return kBytes[static_cast<int>(dtype)];
 }
 
 // True for f32, f16 and bf16.
 constexpr bool IsFloat(DType dtype) { return dtype <= DType::kBF16; }
 
-// "f32", "f16", "bf16", "f8_e4m3", "f8_e8m0", "i8", "u8", "i32", "i64".
+// "f32", "f16", "bf16", "f8_e4m3", "f8_e8m0", "i8", "u8", "i32", "i64", "u64".
 std::string_view DTypeName(DType dtype);
 
 // Writes `count` elements of type `dtype`, which need no alignment, to `out` as floats: exactly, but for integers

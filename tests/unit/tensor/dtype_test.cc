@@ -83,6 +83,7 @@ TEST(DTypeTest, ReadsIntegers) {
   EXPECT_THAT(Floats(DType::kU8, {0x80, 0x7f}), testing::ElementsAre(128.0f, 127.0f));
   EXPECT_THAT(Floats(DType::kI32, {0xfe, 0xff, 0xff, 0xff}), testing::ElementsAre(-2.0f));
   EXPECT_THAT(Floats(DType::kI64, {5, 1, 0, 0, 0, 0, 0, 0}), testing::ElementsAre(261.0f));
+  EXPECT_THAT(Floats(DType::kU64, {0, 0, 0, 0, 0, 0, 0, 0x80}), testing::ElementsAre(0x1p63f));
 }
 
 }  // namespace
