@@ -34,7 +34,7 @@ constexpr std::array<DTypeEntry, 22> kDTypes = {{
     {"U8", 8, DType::kU8},            {"I32", 32, DType::kI32},         {"I64", 64, DType::kI64},
     {"F64", 64, std::nullopt},        {"C64", 64, std::nullopt},        {"F8_E5M2", 8, std::nullopt},
     {"F8_E4M3FNUZ", 8, std::nullopt}, {"F8_E5M2FNUZ", 8, std::nullopt}, {"F6_E2M3", 6, std::nullopt},
-    {"F6_E3M2", 6, std::nullopt},     {"F4", 4, std::nullopt},          {"U64", 64, std::nullopt},
+    {"F6_E3M2", 6, std::nullopt},     {"F4", 4, std::nullopt},          {"U64", 64, DType::kU64},
     {"U32", 32, std::nullopt},        {"I16", 16, std::nullopt},        {"U16", 16, std::nullopt},
     {"BOOL", 8, std::nullopt},
 }};
@@ -356,6 +356,9 @@ absl::StatusOr<std::unique_ptr<WeightSource>> OpenSafetensors(const std::string&
   if (!quantized_index.empty()) return OpenIndexed(dir, quantized_index);
   ASSIGN_OR_RETURN(const std::string quantized, FindOne(dir, kQuantized, ".safetensors"));
   if (!quantized.empty()) return OpenSingle(quantized);
+  // The index that MindSpore writes.
+  ASSIGN_OR_RETURN(const std::string name_map, FindOne(dir, "", "_name_map.json"));
+  if (!name_map.empty()) return OpenIndexed(dir, name_map);
   return absl::NotFoundError(StrCat(ShowName(dir), " has neither model.safetensors nor model.safetensors.index.json"));
 }
 

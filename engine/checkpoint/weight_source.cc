@@ -1,6 +1,7 @@
 #include "engine/checkpoint/weight_source.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
@@ -49,11 +50,27 @@ absl::StatusOr<std::vector<float>> ReadVector(const WeightSource& source, std::s
   return values;
 }
 
+namespace {
+
+absl::Status RefuseMindSporeFiles(const std::string& dir) {
+  std::error_code error;
+  for (const std::filesystem::directory_entry& entry : std::filesystem::directory_iterator(dir, error)) {
+    const std::filesystem::path file = entry.path().filename();
+    if (file.extension() != ".ckpt") continue;
+    return absl::UnimplementedError(StrCat(dir, ": ", ShowName(file.string()), " is a checkpoint of MindSpore, which "
+                                           "is read as safetensors only; save it with format=\"safetensors\""));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<WeightSource>> OpenCheckpoint(const std::string& dir) {
   absl::StatusOr<std::unique_ptr<WeightSource>> source = OpenSafetensors(dir);
   if (source.ok() || !absl::IsNotFound(source.status())) return source;
   if (HasTorchFiles(dir)) return OpenTorchFiles(dir);
   if (IsMegatronFolder(dir)) return OpenMegatron(dir);
+  RETURN_IF_ERROR(RefuseMindSporeFiles(dir));
   return source;
 }
 

@@ -47,13 +47,15 @@ class WeightSource {
 };
 
 // Opens the weights of the folder `dir`, by what it has: safetensors, else files of PyTorch, else a checkpoint of
-// Megatron (megatron_checkpoint.h). Errors: as the functions that read them; NotFound when there is none.
+// Megatron (megatron_checkpoint.h). Errors: as the functions that read them; NotFound when there is none, Unimplemented
+// when there is only a .ckpt of MindSpore.
 absl::StatusOr<std::unique_ptr<WeightSource>> OpenCheckpoint(const std::string& dir);
 
 // Opens `dir`/model.safetensors, or the shards that `dir`/model.safetensors.index.json names; where there is neither,
-// the one file or index called quant_model_weight*. Files are mapped and only their headers are read. The files may be
-// hostile: every length, offset, shape and name is checked, and an index may only name files in `dir` (after following
-// links; links into the `blobs` folder of a Hugging Face cache are allowed, as its snapshots consist of them).
+// the one file or index called quant_model_weight*, or the one index called *_name_map.json. Files are mapped and only
+// their headers are read. The files may be hostile: every length, offset, shape and name is checked, and an index may
+// only name files in `dir` (after following links; links into the `blobs` folder of a Hugging Face cache are allowed,
+// as its snapshots consist of them).
 // Errors, one line each: NotFound (no checkpoint, or a shard is missing), InvalidArgument (malformed: names the file
 // and what is wrong), ResourceExhausted (cannot be mapped).
 absl::StatusOr<std::unique_ptr<WeightSource>> OpenSafetensors(const std::string& dir);

@@ -142,6 +142,17 @@ TEST(SafetensorsTest, FindsTheFileOfAscendsToolsByTheBeginningOfItsName) {
   EXPECT_THAT(Message(OpenSafetensors(folder.path()).status()), testing::HasSubstr("has several files"));
 }
 
+TEST(SafetensorsTest, FindsTheIndexOfMindSpore) {
+  const TempFolder folder;
+  WriteFile(folder / "part_0.safetensors", SafetensorsBytes({{"a", {1}, {2}}}));
+  WriteFile(folder / "param_name_map.json", R"({"weight_map": {"a": "part_0.safetensors"}})");
+
+  const auto source = OpenSafetensors(folder.path());
+
+  ASSERT_TRUE(source.ok()) << source.status();
+  EXPECT_THAT(*ReadVector(**source, "a", 1), ElementsAre(2.0f));
+}
+
 TEST(SafetensorsTest, AcceptsMetadataPaddingAndEmptyTensors) {
   EXPECT_EQ(
       ErrorOf(R"({"__metadata__":{"format":"pt"},"a":{"data_offsets":[0,4],"shape":[],"dtype":"F32"}}    )", "1234"),
