@@ -42,6 +42,7 @@ const std::map<std::string, Quantization> kQuantizations = {
     {"awq_marlin", {.form = "awq"}},
     {"compressed-tensors", {.form = "compressed-tensors"}},
     {"fp8", {.form = "fp8"}},
+    {"golden-stick", {.form = "golden-stick"}},
     {"gptq", {.form = "gptq"}},
     {"gptq_marlin", {.form = "gptq"}},
 };
@@ -69,7 +70,7 @@ void AddQuantizationFlag(CLI::App& command, EngineConfig& config) {
         const auto it = kQuantizations.find(name);
         if (it == kQuantizations.end()) {
           throw FlagError("--quantization", name,
-                          "auto, none, int8, int4, ascend, awq, compressed-tensors, fp8 or gptq");
+                          "auto, none, int8, int4, ascend, awq, compressed-tensors, fp8, golden-stick or gptq");
         }
         config.quantization = it->second.format;
         config.quantized_weights = it->second.quantized;

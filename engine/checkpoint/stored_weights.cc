@@ -5,6 +5,7 @@
 
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
+#include "engine/checkpoint/golden_stick.h"
 #include "engine/checkpoint/quantized_tensors.h"
 #include "engine/checkpoint/shard_index.h"
 
@@ -44,14 +45,11 @@ absl::StatusOr<Json> ReadQuantizationConfig(const std::string& dir) {
   return Json();
 }
 
-// Golden-stick gives its tensors names and layouts of its own.
-absl::Status RefuseGoldenStick(const WeightSource& source) {
-  for (const std::string& name : source.Names()) {
-    if (name.find("._layer.") == std::string::npos && name.find(".quant_op.") == std::string::npos) continue;
-    return absl::UnimplementedError(StrCat("tensor ", ShowName(name), " is of MindSpore's golden-stick, which is not "
-                                           "supported; export the checkpoint with Hugging Face names"));
-  }
-  return absl::OkStatus();
+// Golden-stick is known by the names of its tensors: config.json is the original model's, whatever that says of
+// quantization. Files that cannot be opened are told of by those who read them.
+bool IsGoldenStickFolder(const std::string& dir) {
+  const absl::StatusOr<std::unique_ptr<WeightSource>> source = OpenSafetensors(dir);
+  return source.ok() && FindGoldenStickTensor(**source).has_value();
 }
 
 // Codes that nothing in the folder describes: of an Ascend folder whose description was left behind, most likely.
@@ -84,6 +82,7 @@ absl::StatusOr<std::vector<float>> StoredWeights::Vector(std::string_view name, 
 }
 
 absl::StatusOr<std::string> FindQuantizedForm(const std::string& dir) {
+  if (IsGoldenStickFolder(dir)) return "golden-stick";
   ASSIGN_OR_RETURN(const std::string description, FindAscendDescription(dir));
   if (!description.empty()) return "ascend";
   ASSIGN_OR_RETURN(const Json config, ReadQuantizationConfig(dir));
@@ -98,7 +97,10 @@ absl::StatusOr<std::string> FindQuantizedForm(const std::string& dir) {
 namespace {
 
 absl::StatusOr<std::unique_ptr<StoredWeights>> OpenForm(const std::string& dir, const WeightSource& source) {
-  RETURN_IF_ERROR(RefuseGoldenStick(source));
+  if (HasMindFormersNames(source)) {
+    ASSIGN_OR_RETURN(const Json config, ReadJsonFile(dir + "/config.json"));
+    return MakeGoldenStickWeights(config, source);
+  }
   ASSIGN_OR_RETURN(const std::string method, FindQuantizedForm(dir));
   if (method.empty()) {
     RETURN_IF_ERROR(RefuseUndescribedCodes(source));
@@ -139,7 +141,9 @@ absl::StatusOr<std::optional<int64_t>> EstimateQuantizedBytes(const std::string&
     if (is_float) {
       total += tensor->size_bytes / DTypeBytes(tensor->dtype) * float_bytes;
     } else {
-      total += weights->HasNibblesInBytes(name, *tensor) ? tensor->size_bytes / 2 : tensor->size_bytes;
+      const bool is_scale = tensor->dtype == DType::kU64;  // of 32 bits
+      const bool takes_half = is_scale || weights->HasNibblesInBytes(name, *tensor);
+      total += takes_half ? tensor->size_bytes / 2 : tensor->size_bytes;
     }
   }
   return total;

@@ -48,13 +48,14 @@ class StoredWeights {
   const WeightSource& source_;
 };
 
-// "ascend" for a folder with a quant_model_description*.json; otherwise the quant_method of "quantization_config" of
-// its config.json; empty where there is neither. Errors: InvalidArgument (malformed), Unimplemented (another method).
+// "golden-stick" for a folder of safetensors with its names (golden_stick.h); "ascend" for one with a
+// quant_model_description*.json; otherwise the quant_method of "quantization_config" of its config.json; empty where
+// there is none. Errors: InvalidArgument (malformed), Unimplemented (another method).
 absl::StatusOr<std::string> FindQuantizedForm(const std::string& dir);
 
-// The form of the checkpoint `source` in folder `dir`: FindQuantizedForm, or floats where that is empty. Errors:
-// Unimplemented (a form that is not read), InvalidArgument (a malformed description, codes without one); all name the
-// folder.
+// The form of the checkpoint `source` in folder `dir`: FindQuantizedForm, or floats where that is empty, under the
+// names of Hugging Face or of MindFormers. Errors: Unimplemented (a form that is not read), InvalidArgument (a
+// malformed description, codes without one); all name the folder.
 absl::StatusOr<std::unique_ptr<StoredWeights>> OpenStoredWeights(const std::string& dir, const WeightSource& source);
 
 // About the bytes in memory of the quantized checkpoint in `dir`, from its headers alone: codes as they are, floats of
