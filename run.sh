@@ -3,15 +3,15 @@
 # Environment: GRPC_PORT (50051), METRICS_PORT (9464). Arguments go to `expertd serve`; a first argument that is a
 # folder is the model to serve instead of the bundled one.
 set -euo pipefail
+model=models/expertd-tiny
+if [[ $# -gt 0 && $1 != -* ]]; then
+  [[ -d $1 ]] || { echo "run.sh: there is no model folder '$1'" >&2; exit 2; }
+  model=$(realpath "$1")
+  shift
+fi
 cd "$(dirname "$0")"
 source .ci/packages.sh
 
-model=models/expertd-tiny
-if [[ $# -gt 0 && $1 != -* ]]; then
-  model=$1
-  shift
-  [[ -d $model ]] || { echo "run.sh: there is no model folder '$model'" >&2; exit 2; }
-fi
 key_file=()
 for ((i = 1; i <= $#; ++i)); do
   case ${!i//_/-} in
@@ -24,6 +24,14 @@ for ((i = 1; i <= $#; ++i)); do
 done
 grpc_port=${GRPC_PORT:-50051}
 metrics_port=${METRICS_PORT:-9464}
+
+# Another server's readiness must not pass for this one's.
+for port in "$grpc_port" "$metrics_port"; do
+  if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+    echo "run.sh: port $port is in use; choose others with GRPC_PORT=... and METRICS_PORT=..." >&2
+    exit 2
+  fi
+done
 
 mkdir -p build
 install_missing "${BUILD_PACKAGES[@]}"
@@ -44,16 +52,12 @@ until curl -fs "http://127.0.0.1:$metrics_port/metrics" 2>/dev/null | grep -q '^
   fi
   sleep 0.2
 done
-kill -0 $server 2>/dev/null || { wait $server; exit 1; }  # another server holds the port
-
+kill -0 $server 2>/dev/null || { wait $server; exit 1; }
 question="Hello! Please tell me a short story about a cat."
 echo
 echo "> $question"
-if ! "$expertd" chat --target "127.0.0.1:$grpc_port" "${key_file[@]}" --once --stats --prompt "$question"; then
-  kill -TERM $server 2>/dev/null || true
-  wait $server || true
-  exit 1
-fi
+"$expertd" chat --target "127.0.0.1:$grpc_port" "${key_file[@]}" --once --stats --prompt "$question" ||
+  echo "(no answer in chat; the server goes on)"
 cat <<END
 
 expertd serves $model

@@ -150,9 +150,15 @@ absl::StatusOr<EngineConfig> WithFormatOfFolder(EngineConfig config) {
     if (!packed) config.quantized_form = form;
   }
   if (!packed) return config;
-  if (config.quantization && *config.quantization != *packed) {
-    return absl::InvalidArgumentError(StrCat("--quantization is ", WeightFormatName(*config.quantization), ", but ",
-                                             config.model_path, " is packed as ", WeightFormatName(*packed)));
+  const bool is_integer = *packed == WeightFormat::kInt8 || *packed == WeightFormat::kInt4;
+  const bool wants_floats = config.quantized_weights == QuantizedWeights::kConvert && !config.quantization;
+  if ((config.quantization && *config.quantization != *packed) || (wants_floats && is_integer)) {
+    const std::string_view wanted = config.quantization ? WeightFormatName(*config.quantization) : "none";
+    return absl::InvalidArgumentError(StrCat("--quantization is ", wanted, ", but ", config.model_path,
+                                             " is packed as ", WeightFormatName(*packed)));
+  }
+  if (config.weights_dtype == DType::kF32 && *packed == WeightFormat::kBF16) {
+    return absl::InvalidArgumentError(StrCat("--dtype is f32, but ", config.model_path, " is packed as bf16"));
   }
   config.quantization = *packed;
   return config;
@@ -203,8 +209,11 @@ absl::StatusOr<MemoryPlan> PlanMemory(const EngineConfig& config, const ModelCon
                                  config.memory_utilization, " for the KV cache: ", blocks, " blocks of ",
                                  config.block_size, " tokens (", ByteSize(blocks * plan.kv_block_bytes), ")");
   if (blocks < 1 || (config.num_kv_blocks > 0 && blocks * plan.kv_block_bytes > std::max<int64_t>(left, 0))) {
-    return absl::FailedPreconditionError(StrCat(
-        "the model does not fit: ", sum, "; lower --max-num-batched-tokens or --num-kv-blocks, or give more memory"));
+    const std::string_view remedy =
+        plan.weight_bytes >= available_bytes ? "--quantization int8 or int4 makes weights smaller; or give more memory"
+        : config.kv_cache_max_bytes > 0      ? "raise --kv-cache-memory-bytes, or give more memory"
+                                        : "lower --max-num-batched-tokens or --num-kv-blocks, or give more memory";
+    return absl::FailedPreconditionError(StrCat("the model does not fit: ", sum, "; ", remedy));
   }
   if (blocks < blocks_per_sequence) {
     const int64_t fits = blocks * config.block_size;

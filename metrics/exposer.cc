@@ -94,8 +94,9 @@ absl::StatusOr<std::unique_ptr<Exposer>> Exposer::Start(const std::string& addre
                                                         const std::shared_ptr<prometheus::Registry>& registry) {
   try {
     return std::make_unique<ExposerImpl>(address, registry);
-  } catch (const std::exception& error) {
-    return absl::UnavailableError(StrCat("the metrics endpoint cannot listen on ", address, ": ", error.what()));
+  } catch (const std::exception&) {  // the library's words are about itself
+    return absl::UnavailableError(
+        StrCat("the metrics endpoint can't listen on ", address, ": in use, not of this machine, or forbidden"));
   }
 }
 

@@ -1,7 +1,9 @@
 """The subcommands of expertd on the bundled model, as a user runs them."""
 
 import json
+import os
 import re
+import socket
 import subprocess
 
 import numpy as np
@@ -115,6 +117,49 @@ def test_quantize_makes_a_folder_that_generates_the_same(tmp_path, weights):
     assert json.loads(run("inspect", packed, "--json").stdout)["memory_plan"]["dtype"] == weights
     again = run("quantize", MODEL, packed, check=False)
     assert again.returncode != 0 and "is there already" in again.stderr
+
+
+@pytest.mark.parametrize("weights, arguments, complaint", [
+    ("int8", ("--quantization", "none"), "--quantization is none, but"),
+    ("int8", ("--quantization", "int4"), "--quantization is int4, but"),
+    ("bf16", ("--dtype", "f32"), "--dtype is f32, but"),
+])
+def test_a_packed_folder_is_of_its_own_format(tmp_path, weights, arguments, complaint):
+    packed = tmp_path / "packed"
+    run("quantize", MODEL, packed, "--format", weights)
+
+    result = run("inspect", packed, *arguments, check=False)
+
+    assert result.returncode != 0
+    assert complaint in result.stderr and f"is packed as {weights}" in result.stderr
+
+
+def test_what_does_not_fit_is_told_with_a_remedy_that_helps():
+    arguments = ("--grpc-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0")
+
+    result = run("serve", MODEL, *arguments, "--kv-cache-memory-bytes", "1000", check=False)
+
+    assert result.returncode != 0 and "raise --kv-cache-memory-bytes" in result.stderr
+
+
+def test_a_metrics_port_in_use_is_told_in_one_line():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = run("serve", MODEL, "--grpc-listen", "127.0.0.1:0", "--metrics-listen", address, check=False)
+
+    assert result.returncode != 0
+    assert f"the metrics endpoint can't listen on {address}: in use" in result.stderr
+
+
+def test_run_sh_refuses_before_it_builds(tmp_path):
+    script = ROOT / "run.sh"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        busy = subprocess.run([script], env=os.environ | {"GRPC_PORT": port}, capture_output=True, text=True, timeout=60)
+    nowhere = subprocess.run([script, "nowhere"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+
+    assert busy.returncode == 2 and f"port {port} is in use" in busy.stderr
+    assert nowhere.returncode == 2 and "there is no model folder 'nowhere'" in nowhere.stderr
 
 
 def test_bench_needs_nothing_but_a_config_for_random_weights(tmp_path):
