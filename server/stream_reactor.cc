@@ -56,7 +56,7 @@ void StreamReactor::Pump() {
     step = NextStep();
     if (step == Step::kWait) return;
     is_busy_ = step != Step::kFinish;
-    has_finished_ = step != Step::kWrite;
+    has_finished_ = step == Step::kFinish;
     write_start_ = absl::Now();
   }
   Perform(step);
@@ -66,9 +66,6 @@ void StreamReactor::Perform(Step step) {
   switch (step) {
     case Step::kWait: return;
     case Step::kWrite: return StartWrite(&message_, write_options_);
-    case Step::kWriteAndFinish:
-      NoteEnd(absl::OkStatus());
-      return StartWriteAndFinish(&message_, grpc::WriteOptions(), grpc::Status::OK);
     case Step::kFinish: {
       absl::Status status;
       {
@@ -89,12 +86,10 @@ StreamReactor::Step StreamReactor::NextStep() {
       end_status_ = written;
       return Step::kFinish;
     }
-    // The last message takes the status along.
-    if (response_.has_summary() && admission_.stream->ended() && admission_.stream->status().ok()) {
-      return Step::kWriteAndFinish;
-    }
     write_options_ = grpc::WriteOptions();
-    if (more_follows_) write_options_.set_buffer_hint();  // goes out together with the next
+    // Goes out together with what comes next: a message or the status. Not by StartWriteAndFinish, by which the
+    // in-process transport of gRPC 1.51 loses the message when its reader is not just then waiting for one.
+    if (more_follows_ || response_.has_summary()) write_options_.set_buffer_hint();
     return Step::kWrite;
   }
   // A caller that cancelled waits for nothing; the engine drops the request by itself.

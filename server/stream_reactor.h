@@ -36,7 +36,7 @@ class StreamReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, p
   void OnTimer(absl::Time now) override;
 
  private:
-  enum class Step { kWait, kWrite, kWriteAndFinish, kFinish };
+  enum class Step { kWait, kWrite, kFinish };
 
   // A candidate's output that waits for StreamOptions to let it go.
   struct Held {
