@@ -5,7 +5,7 @@ BUILD_PACKAGES=(
   build-essential cmake ninja-build pkg-config git ca-certificates curl
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev libssl-dev
   prometheus-cpp-dev libsentencepiece-dev nlohmann-json3-dev libcli11-dev
-  libpcre2-dev libutf8proc-dev libxxhash-dev
+  libpcre2-dev libutf8proc-dev libxxhash-dev libboost-dev
 )
 # What the tests need beside that.
 TEST_PACKAGES=(libgtest-dev libgmock-dev libbenchmark-dev libopenblas-dev python3 python3-venv npm)

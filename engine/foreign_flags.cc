@@ -30,14 +30,12 @@ constexpr char kOneRank[] = "only one rank is supported; use --threads";
 constexpr char kOneProcess[] = "one process serves one replica";
 constexpr char kOwnReplica[] = "run one process per replica";
 constexpr char kModelsOwn[] = "it is read from the model folder; change the folder's file";
-constexpr char kNoHttp[] = "there is no HTTP server for it to act on";
+constexpr char kNoHttp[] = "REST has no such setting here";
 constexpr char kNoTools[] = "tool calls are not parsed; they are in the text";
 constexpr char kNoGuides[] = "structured output is not supported";
 
 constexpr ForeignFlag kForeignFlags[] = {
     // Where it listens, and HTTP.
-    {"--host", kRefuses, true, "give the gRPC address as --grpc-listen HOST:PORT"},
-    {"--port", kRefuses, true, "give the gRPC address as --grpc-listen HOST:PORT"},
     {"--uds", kRefuses, true, "give the socket as --grpc-listen unix:PATH"},
     {"--api-key", kRefuses, true, "a key on the command line is seen by every user; use --api-key-file"},
     {"--root-path", kRefuses, true, kNoHttp},

@@ -1,5 +1,6 @@
 // The expertd binary: one program with subcommands.
 #include <iostream>
+#include <memory>
 #include <new>
 #include <string>
 #include <vector>
@@ -7,6 +8,9 @@
 #include <CLI/CLI.hpp>
 
 #include "clients/cpp/commands.h"
+#include "clients/rest_shim/rest_command.h"
+#include "clients/rest_shim/rest_server.h"
+#include "engine/base/status_macros.h"
 #include "engine/base/version.h"
 #include "engine/engine_flags.h"
 #include "engine/tools/tools.h"
@@ -14,6 +18,37 @@
 #include "server/serve_command.h"
 
 namespace {
+
+// REST as a door of `serve`.
+class RestDoor final : public expertd::FrontDoor {
+ public:
+  void AddFlags(CLI::App& command) override {
+    expertd::rest::AddRestFlags(command, config_);
+    command.add_flag("--no-rest", is_off_, "Do not serve REST");
+  }
+
+  absl::Status Validate(bool allow_plaintext) override {
+    config_.allow_plaintext = allow_plaintext;
+    return is_off_ ? absl::OkStatus() : config_.Validate();
+  }
+
+  absl::Status Open(const std::shared_ptr<grpc::Channel>& channel, const std::string& metrics_address) override {
+    if (is_off_) return absl::OkStatus();
+    config_.metrics_address = metrics_address;
+    ASSIGN_OR_RETURN(server_, expertd::rest::RestServer::Start(config_, channel));
+    return absl::OkStatus();
+  }
+
+  void Close(absl::Duration timeout) override {
+    if (server_ != nullptr) server_->Stop(timeout);
+    server_.reset();
+  }
+
+ private:
+  expertd::rest::RestConfig config_;
+  bool is_off_ = false;
+  std::unique_ptr<expertd::rest::RestServer> server_;
+};
 
 // "expertd serve" for messages; "expertd" before a command was read.
 std::string CommandName(const CLI::App& app) {
@@ -39,7 +74,8 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", std::string("expertd ") + expertd::kVersion);
   app.require_subcommand(1);
   int exit_code = 0;
-  expertd::AddServeCommand(app, &exit_code);
+  RestDoor rest;
+  expertd::AddServeCommand(app, rest, &exit_code);
   expertd::AddGenerateCommand(app, &exit_code);
   expertd::AddLogitsCommand(app, &exit_code);
   expertd::AddBenchCommand(app, &exit_code);
@@ -47,6 +83,7 @@ int main(int argc, char** argv) {
   expertd::AddQuantizeCommand(app, &exit_code);
   expertd::AddChatCommand(app, &exit_code);
   expertd::AddLoadCommand(app, &exit_code);
+  expertd::rest::AddRestCommand(app, &exit_code);
 
   RefuseEmptyNumbers(app);
 

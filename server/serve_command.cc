@@ -206,9 +206,37 @@ class EndSignals {
   std::thread thread_;
 };
 
-absl::Status RunServe(const ServeOptions& options) {
+// For answers that are on their way when the server is done.
+constexpr absl::Duration kLastAnswers = absl::Seconds(2);
+
+// Where /metrics is, for the other door; empty when it is off.
+std::string MetricsAddress(const ServeOptions& options, const Exposer* exposer) {
+  if (exposer == nullptr) return "";
+  return StrCat(options.metrics_listen.substr(0, options.metrics_listen.rfind(':') + 1), exposer->port());
+}
+
+// From loading to the last answer. `engine` outlives `server`.
+absl::Status LoadAndServe(const ServeOptions& options, Server& server, EngineMetrics& metrics,
+                          std::unique_ptr<Engine>& engine, EndSignals& end_signals) {
+  ASSIGN_OR_RETURN(engine, Engine::Create(options.engine, &metrics));
+  metrics.SetEngineFacts(MakeFacts(engine->info()));
+  server.SetEngine(engine.get());
+  metrics.SetReady(true);
+  end_signals.SetLoaded();
+  for (const std::string& address : server.addresses()) {
+    LogInfo("serving", {{"grpc", address}, {"metrics", options.metrics_listen}, {"model", engine->info().model_name}});
+  }
+  const int signal = end_signals.Wait();
+  LogInfo("stop_requested", {{"signal", strsignal(signal)}});
+  metrics.SetReady(false);
+  server.Drain(options.shutdown_timeout, options.drain_delay);
+  return absl::OkStatus();
+}
+
+absl::Status RunServe(const ServeOptions& options, FrontDoor& door) {
   RETURN_IF_ERROR(options.engine.Validate());
   RETURN_IF_ERROR(options.server.Validate());
+  RETURN_IF_ERROR(door.Validate(options.server.allow_plaintext));
   if (options.metrics_listen != "off" && !HasPort(options.metrics_listen)) {
     return absl::InvalidArgumentError(StrCat("--metrics-listen is '", options.metrics_listen,
                                              "'; must be HOST:PORT with a port in 0..65535, or off"));
@@ -222,32 +250,24 @@ absl::Status RunServe(const ServeOptions& options) {
   // Listening first: probes find somebody (who is not ready) while the weights load.
   std::unique_ptr<Engine> engine;
   ASSIGN_OR_RETURN(const std::unique_ptr<Server> server, Server::Start(options.server, &metrics));
-  ASSIGN_OR_RETURN(engine, Engine::Create(options.engine, &metrics));
-  metrics.SetEngineFacts(MakeFacts(engine->info()));
-  server->SetEngine(engine.get());
-  metrics.SetReady(true);
-  end_signals.SetLoaded();
-  for (const std::string& address : server->addresses()) {
-    LogInfo("serving", {{"grpc", address}, {"metrics", options.metrics_listen}, {"model", engine->info().model_name}});
-  }
-  const int signal = end_signals.Wait();
-  LogInfo("stop_requested", {{"signal", strsignal(signal)}});
-  metrics.SetReady(false);
-  server->Drain(options.shutdown_timeout, options.drain_delay);
-  LogInfo("stopped");
-  return absl::OkStatus();
+  RETURN_IF_ERROR(door.Open(server->InProcessChannel(), MetricsAddress(options, exposer.get())));
+  const absl::Status status = LoadAndServe(options, *server, metrics, engine, end_signals);
+  door.Close(kLastAnswers);
+  if (status.ok()) LogInfo("stopped");
+  return status;
 }
 
 }  // namespace
 
-void AddServeCommand(CLI::App& app, int* exit_code) {
-  CLI::App* command = app.add_subcommand("serve", "Serve a model folder over gRPC");
+void AddServeCommand(CLI::App& app, FrontDoor& door, int* exit_code) {
+  CLI::App* command = app.add_subcommand("serve", "Serve a model folder over gRPC and REST");
   auto options = std::make_shared<ServeOptions>();
   AddEngineFlags(*command, options->engine);
   AddServerFlags(*command, *options);
   AddTransportFlags(*command, options->server);
+  door.AddFlags(*command);
   AddForeignServeFlags(*command);
-  command->callback([=] { *exit_code = ReportToUser(*command, RunServe(*options)); });
+  command->callback([=, &door] { *exit_code = ReportToUser(*command, RunServe(*options, door)); });
 }
 
 }  // namespace expertd

@@ -4,10 +4,12 @@
 
 #include <CLI/CLI.hpp>
 
+#include "server/front_door.h"
+
 namespace expertd {
 
 // Adds the subcommand; running it sets `*exit_code`: 0 after a clean drain, 1 after an error (a line on standard
-// error).
-void AddServeCommand(CLI::App& app, int* exit_code);
+// error). `door`, a further way in, outlives parsing.
+void AddServeCommand(CLI::App& app, FrontDoor& door, int* exit_code);
 
 }  // namespace expertd

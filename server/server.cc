@@ -168,7 +168,14 @@ class GrpcServer final : public Server {
 
   void Drain(absl::Duration shutdown_timeout, absl::Duration drain_delay) override {
     if (is_draining_.exchange(true)) return Wait();
+    const bool has_served = state_.is_started();
+    if (has_served) {
+      LogInfo("draining", {{"timeout", absl::FormatDuration(shutdown_timeout)},
+                           {"delay", absl::FormatDuration(drain_delay)},
+                           {"live_calls", gate_.num_live()}});
+    }
     DrainOnce(shutdown_timeout, drain_delay);
+    if (has_served) LogInfo("drained", {});
     is_over_.Notify();
   }
 
@@ -199,9 +206,6 @@ class GrpcServer final : public Server {
   }
 
   void DrainOnce(absl::Duration shutdown_timeout, absl::Duration drain_delay) {
-    LogInfo("draining", {{"timeout", absl::FormatDuration(shutdown_timeout)},
-                         {"delay", absl::FormatDuration(drain_delay)},
-                         {"live_calls", gate_.num_live()}});
     state_.SetUnready();
     health_.Refresh();
     if (drain_delay > absl::ZeroDuration()) absl::SleepFor(drain_delay);
@@ -224,7 +228,6 @@ class GrpcServer final : public Server {
     // All calls are done; what their last steps have left in these two goes before the services do.
     workers_.Stop();
     dispatcher_.Stop();
-    LogInfo("drained", {});
   }
 
   const ServerConfig config_;

@@ -76,24 +76,33 @@ absl::StatusOr<std::string> FindApiKey(const ClientOptions& options) {
   return absl::InvalidArgumentError(StrCat("--api-key-file ", options.api_key_file, " holds no key"));
 }
 
-void AddClientFlags(CLI::App& command, ClientOptions& options) {
+void AddTargetFlags(CLI::App& command, ClientOptions& options) {
   command.add_option("--target", options.target, "Address of the server [127.0.0.1:50051]");
-  command.add_option("--api-key-file", options.api_key_file, "File with the API key [EXPERTD_API_KEY, or none]");
   command.add_flag("--tls", options.use_tls, "Use TLS with the system's certificate authorities");
   command.add_option("--tls-ca-certs", options.tls_ca_file, "Use TLS with these certificate authorities (PEM)");
+}
+
+void AddClientFlags(CLI::App& command, ClientOptions& options) {
+  AddTargetFlags(command, options);
+  command.add_option("--api-key-file", options.api_key_file, "File with the API key [EXPERTD_API_KEY, or none]");
   command.add_option("--wait-ready", options.wait_ready_seconds, "Seconds to wait for the server to answer [10]");
+}
+
+absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const ClientOptions& options, int index) {
+  ASSIGN_OR_RETURN(const std::shared_ptr<grpc::ChannelCredentials> credentials, MakeCredentials(options));
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(64 << 20);
+  arguments.SetInt("expertd.channel_index", index);  // unlike arguments keep gRPC from sharing one connection
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  return grpc::CreateCustomChannel(options.target, credentials, arguments);
 }
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const ClientOptions& options, int num_channels) {
   auto client = std::make_unique<Client>();
   ASSIGN_OR_RETURN(client->api_key_, FindApiKey(options));
-  ASSIGN_OR_RETURN(const std::shared_ptr<grpc::ChannelCredentials> credentials, MakeCredentials(options));
   for (int i = 0; i < num_channels; ++i) {
-    grpc::ChannelArguments arguments;
-    arguments.SetMaxReceiveMessageSize(64 << 20);
-    arguments.SetInt("expertd.channel_index", i);  // unlike arguments keep gRPC from sharing one connection
-    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    client->channels_.push_back(grpc::CreateCustomChannel(options.target, credentials, arguments));
+    ASSIGN_OR_RETURN(std::shared_ptr<grpc::Channel> channel, MakeChannel(options, i));
+    client->channels_.push_back(std::move(channel));
   }
   const absl::Time deadline = absl::Now() + absl::Seconds(options.wait_ready_seconds);
   for (;;) {

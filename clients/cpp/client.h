@@ -29,12 +29,19 @@ struct ClientOptions {
   absl::Status Validate() const;
 };
 
-// Adds --target, --api-key-file, --tls, --tls-ca-certs and --wait-ready. `options` must outlive parsing.
+// Adds --target, --tls and --tls-ca-certs: where the server is. `options` must outlive parsing.
+void AddTargetFlags(CLI::App& command, ClientOptions& options);
+
+// Adds those, --api-key-file and --wait-ready. `options` must outlive parsing.
 void AddClientFlags(CLI::App& command, ClientOptions& options);
 
 // The API key: of the file, or of EXPERTD_API_KEY; empty when neither is given. Errors: NotFound, or InvalidArgument
 // for a file without a key and for a key that cannot be sent, which is not shown.
 absl::StatusOr<std::string> FindApiKey(const ClientOptions& options);
+
+// A connection to the server, made when it is needed; those of unlike `index` are not shared. Errors: NotFound or
+// InvalidArgument for the files.
+absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const ClientOptions& options, int index = 0);
 
 // A channel with what its calls need. Thread-safe.
 class Client {

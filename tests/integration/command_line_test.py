@@ -205,7 +205,10 @@ def test_bench_needs_nothing_but_a_config_for_random_weights(tmp_path):
     (("serve", MODEL, "--max-num-seq", "2"), "there is no flag --max-num-seq; did you mean --max-num-seqs?"),
     (("serve", MODEL, "--max-num-seqs"), "--max-num-seqs has no value; must be a whole number"),
     (("serve", MODEL, "extra"), "the argument 'extra' is one too many"),
-    (("serve", MODEL, "--port", "8000"), "--port is not supported: give the gRPC address as --grpc-listen HOST:PORT"),
+    (("serve", MODEL, "--uds", "/run/x"), "--uds is not supported: give the socket as --grpc-listen unix:PATH"),
+    (("serve", MODEL, "--port", "99999"), "--port is 99999; must be 0..65535"),
+    (("serve", MODEL, "--host", "0.0.0.0"), "--host 0.0.0.0 can be reached from other machines without TLS"),
+    (("rest", "--host", ""), "--host is empty"),
     (("serve", MODEL, "-tp", "2"), "--tensor-parallel-size is not supported"),
     (("serve", MODEL, "--metrics-compat", "foo"), "--metrics-compat is foo; must be none or vllm"),
     (("quantize", MODEL, "/tmp", "--format", "int3"), "--format is int3; must be int8, int4, bf16 or auto"),
@@ -384,7 +387,7 @@ def test_the_readme_shows_flags_that_exist():
     readme = (ROOT / "README.md").read_text()
     help_text = "".join(run(command, "--help").stdout
                         for command in ("serve", "generate", "logits", "bench", "inspect", "quantize", "chat",
-                                        "load"))
+                                        "load", "rest"))
     shown = {word.split("=")[0].rstrip("`,.;:)") for word in readme.replace("|", " ").replace("`", " ").split()
              if re.match("--[a-z]", word)}
 

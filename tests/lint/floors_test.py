@@ -55,6 +55,7 @@ WIRING = "server/main.cc"
 RESERVED = {
     r"prometheus/": ["metrics/"],
     r"grpcpp?/|grpc/": ["server/", "clients/", "api/"],
+    r"boost/": ["clients/rest_shim/"],
     r"mpi\.h": ["engine/parallel/mpi_communicator.cc"],
     r"cblas\.h|openblas": ["engine/kernels/openblas.cc", "tests/perf/"],
     r"sentencepiece": ["engine/text/"],

@@ -1,0 +1,24 @@
+// /metrics, passed on from the server's own metrics address.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "clients/rest_shim/upstream.h"
+
+namespace expertd::rest {
+
+// Thread-safe, but for construction and destruction.
+class MetricsPage {
+ public:
+  // Pages from http://ADDRESS/metrics, where `address` is HOST:PORT. It is asked anew for each call.
+  static std::unique_ptr<MetricsPage> Create(const std::string& address);
+
+  // Calls that wait for a page are dropped.
+  virtual ~MetricsPage() = default;
+
+  // Answers with the page, or 503 when there is none within seconds.
+  virtual void Answer(const RestCall& call) = 0;
+};
+
+}  // namespace expertd::rest
