@@ -103,11 +103,21 @@ SchedulerConfig MakeSchedulerConfig(const EngineConfig& config, const EngineInfo
   return scheduler;
 }
 
-PromptBuilder MakePromptBuilder(const LoadedModel& loaded) {
+// Null without a tokenizer. Special tokens belong to no text.
+std::unique_ptr<ConstraintCompiler> MakeConstraintCompiler(const LoadedModel& loaded) {
+  const Tokenizer* tokenizer = loaded.tokenizer.get();
+  if (tokenizer == nullptr) return nullptr;
+  return std::make_unique<ConstraintCompiler>(loaded.info.vocab_size, [tokenizer](int32_t token) -> std::string_view {
+    return tokenizer->IsSpecial(token) ? std::string_view() : tokenizer->TokenBytes(token);
+  });
+}
+
+PromptBuilder MakePromptBuilder(const LoadedModel& loaded, ConstraintCompiler* constraint_compiler) {
   PromptBuilderOptions options;
   options.tokenizer = loaded.tokenizer.get();
   options.chat_template = loaded.chat_template.get();
   options.defaults = loaded.generation_defaults;
+  options.constraint_compiler = constraint_compiler;
   options.vocab_size = loaded.info.vocab_size;
   options.max_model_len = loaded.info.max_model_len;
   return PromptBuilder(std::move(options));
@@ -118,7 +128,8 @@ class EngineImpl final : public Engine {
   EngineImpl(const EngineConfig& config, LoadedModel loaded, StatsSink* stats)
       : config_(config),
         loaded_(std::move(loaded)),
-        prompt_builder_(MakePromptBuilder(loaded_)),
+        constraint_compiler_(MakeConstraintCompiler(loaded_)),
+        prompt_builder_(MakePromptBuilder(loaded_, constraint_compiler_.get())),
         stats_(stats),
         scheduler_(MakeSchedulerConfig(config, loaded_.info)),
         runner_(*loaded_.model, *loaded_.kv_cache, *loaded_.kernels, *loaded_.pool),
@@ -204,6 +215,7 @@ class EngineImpl final : public Engine {
 
   const EngineConfig config_;
   LoadedModel loaded_;
+  const std::unique_ptr<ConstraintCompiler> constraint_compiler_;  // null without a tokenizer
   const PromptBuilder prompt_builder_;
   StatsSink* const stats_;
 
@@ -329,6 +341,7 @@ absl::StatusOr<std::unique_ptr<LiveRequest>> EngineImpl::MakeLiveRequest(
     sequence->sampling.seed = CandidateSeed(prompt.sampling.seed, i);
     sequence->stop = prompt.stop;
     sequence->eos_token_ids = loaded_.eos_token_ids;
+    if (prompt.constraint != nullptr) sequence->constraint.emplace(prompt.constraint);
     sequence->tokens = prompt.tokens;
     sequence->num_prompt_tokens = static_cast<int32_t>(prompt.tokens.size());
     sequence->cache_salt = spec.cache.salt;

@@ -90,8 +90,8 @@ void OutputWriter::WriteToken(const Sequence& sequence, const SequenceResult& re
   if (result.has_logprob) candidate.delta.logprobs.push_back(result.logprob);
 
   // The token that ends a text is not part of it, unless the caller wants its stop tokens shown.
-  const bool is_end = sequence.finish_reason == FinishReason::kStop ||
-                      (sequence.finish_reason == FinishReason::kStopSequence && !stop_.include_stop_in_output);
+  const bool is_end =
+      sequence.stop_token >= 0 && (sequence.finish_reason == FinishReason::kStop || !stop_.include_stop_in_output);
   if (candidate.detokenizer.has_value() && !is_end) {
     std::string text = candidate.detokenizer->Append(result.token);
     if (candidate.stop_matcher.has_value() && candidate.num_output_tokens >= stop_.min_tokens) {

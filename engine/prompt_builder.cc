@@ -146,6 +146,22 @@ absl::StatusOr<std::vector<int32_t>> PromptBuilder::Encode(const TextInput& inpu
   return ids;
 }
 
+absl::StatusOr<std::shared_ptr<Constraint>> PromptBuilder::Compile(const ConstraintSpec& spec) const {
+  if (options_.constraint_compiler == nullptr) {
+    return Unsupported("structured output needs a tokenizer; the model folder has none");
+  }
+  absl::StatusOr<std::shared_ptr<Constraint>> constraint = options_.constraint_compiler->Compile(spec);
+  if (constraint.ok()) return constraint;
+  const std::string_view message = ToStdView(constraint.status().message());
+  if (absl::IsResourceExhausted(constraint.status())) {
+    return MakeError(absl::StatusCode::kResourceExhausted, message,
+                     {.reason = std::string(error_reason::kTooManyBytes)});
+  }
+  ErrorDetail detail{.reason = std::string(error_reason::kInvalidConstraint)};
+  detail.violations.emplace_back("structured", message);
+  return MakeError(absl::StatusCode::kInvalidArgument, StrCat("structured: ", message), detail);
+}
+
 absl::StatusOr<SamplingParams> PromptBuilder::ResolveSampling(const SamplingOverrides& overrides) const {
   const GenerationDefaults& defaults = options_.defaults;
   const bool greedy_by_default = defaults.do_sample.has_value() && !*defaults.do_sample;
@@ -236,6 +252,9 @@ absl::StatusOr<BuiltPrompt> PromptBuilder::Build(const Request& request) const {
   }
   ASSIGN_OR_RETURN(built.stop, ResolveStop(spec.stop, static_cast<int64_t>(built.tokens.size())));
   ASSIGN_OR_RETURN(built.sampling, ResolveSampling(spec.sampling));
+  if (spec.constraint.has_value()) {
+    ASSIGN_OR_RETURN(built.constraint, Compile(*spec.constraint));
+  }
   return built;
 }
 

@@ -2,6 +2,7 @@
 // texts never hold up the engine.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "engine/models/generation_config.h"
 #include "engine/request/request.h"
 #include "engine/request/sampling_params.h"
+#include "engine/structured/constraint_compiler.h"
 #include "engine/text/chat_template.h"
 #include "engine/text/tokenizer.h"
 
@@ -22,12 +24,14 @@ struct BuiltPrompt {
   SamplingParams sampling;
   StopConditions stop;             // max_tokens resolved: prompt + max_tokens <= max_model_len
   absl::Duration template_time;    // of a conversation
+  std::shared_ptr<Constraint> constraint;  // null: none
 };
 
 struct PromptBuilderOptions {
   const Tokenizer* tokenizer = nullptr;           // may be null: token ids only
   const ChatTemplate* chat_template = nullptr;    // may be null
   GenerationDefaults defaults;
+  ConstraintCompiler* constraint_compiler = nullptr;  // null without a tokenizer
   int32_t vocab_size = 0;
   int32_t max_model_len = 0;
 };
@@ -37,8 +41,9 @@ class PromptBuilder {
  public:
   explicit PromptBuilder(PromptBuilderOptions options);
 
-  // Errors: InvalidArgument (template error, prompt empty or too long: reason CONTEXT_LENGTH_EXCEEDED),
-  // Unimplemented UNSUPPORTED_FEATURE (text without a tokenizer, chat without a template).
+  // Errors: InvalidArgument (template error; prompt empty or too long: reason CONTEXT_LENGTH_EXCEEDED; a constraint
+  // that can't be had: INVALID_CONSTRAINT), Unimplemented UNSUPPORTED_FEATURE (text without a tokenizer, chat without a
+  // template), ResourceExhausted TOO_MANY_BYTES (constraints in use).
   absl::StatusOr<BuiltPrompt> Build(const Request& request) const;
 
   // The prompt of a conversation. Special tokens written out inside the caller's own text (`<|im_end|>` typed by a
@@ -47,6 +52,7 @@ class PromptBuilder {
 
  private:
   absl::StatusOr<std::vector<int32_t>> Encode(const TextInput& input) const;
+  absl::StatusOr<std::shared_ptr<Constraint>> Compile(const ConstraintSpec& spec) const;
   absl::StatusOr<SamplingParams> ResolveSampling(const SamplingOverrides& overrides) const;
   absl::StatusOr<StopConditions> ResolveStop(const StopOverrides& overrides, int64_t num_prompt_tokens) const;
 

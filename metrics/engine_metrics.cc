@@ -74,7 +74,8 @@ std::string_view FinishLabel(const SequenceStats& stats) {
     case FinishReason::kMaxTokens:
     case FinishReason::kContextLength: return "length";
     case FinishReason::kTimeLimit: return "time_limit";
-    case FinishReason::kNoValidToken: return "no_valid_token";
+    case FinishReason::kNoValidToken:
+    case FinishReason::kGrammarDeadEnd: return "no_valid_token";
     case FinishReason::kCancelled: return "cancelled";
     case FinishReason::kNone:
     case FinishReason::kError: break;
@@ -85,7 +86,7 @@ std::string_view FinishLabel(const SequenceStats& stats) {
 // Reasons that the engine does not count itself, told by the error that a call ended with.
 std::string_view RejectLabel(std::string_view reason) {
   if (reason == "INVALID_PARAMETER" || reason == "CONTEXT_LENGTH_EXCEEDED" || reason == "UNSUPPORTED_FEATURE" ||
-      reason == "MODEL_NOT_FOUND" || reason == "DUPLICATE_REQUEST_ID") {
+      reason == "MODEL_NOT_FOUND" || reason == "DUPLICATE_REQUEST_ID" || reason == "INVALID_CONSTRAINT") {
     return "invalid";
   }
   if (reason == "API_KEY_INVALID") return "unauthenticated";

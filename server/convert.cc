@@ -85,7 +85,9 @@ class Violations {
 // The features that are in the contract and not in the server yet, the chat's own excepted.
 absl::Status CheckFeatures(const v1::GenerateRequest& request) {
   const v1::SamplingParams& sampling = request.sampling();
-  if (request.has_structured()) return UnsupportedFeature("structured", "structured output is not supported");
+  if (request.structured().has_structural_tag()) {
+    return UnsupportedFeature("structured.structural_tag", "constrained parts of free text are not supported");
+  }
   if (!request.adapter().empty()) return UnsupportedFeature("adapter", "adapters are not supported");
   if (sampling.has_typical_p() && sampling.typical_p() != 1.0f) {
     return UnsupportedFeature("sampling.typical_p", "locally typical sampling is not supported");
@@ -230,6 +232,20 @@ absl::StatusOr<RequestInput> ReadInput(const v1::GenerateRequest& request, Viola
   }
 }
 
+ConstraintSpec ReadStructured(const v1::StructuredOutput& proto, Violations& violations) {
+  using Kind = ConstraintSpec::Kind;
+  switch (proto.constraint_case()) {
+    case v1::StructuredOutput::kJsonSchema: return {.kind = Kind::kJsonSchema, .text = proto.json_schema()};
+    case v1::StructuredOutput::kRegex: return {.kind = Kind::kRegex, .text = proto.regex()};
+    case v1::StructuredOutput::kGrammar: return {.kind = Kind::kGrammar, .text = proto.grammar()};
+    case v1::StructuredOutput::kChoices:
+      return {.kind = Kind::kChoices, .choices = {proto.choices().values().begin(), proto.choices().values().end()}};
+    case v1::StructuredOutput::kJsonObject: break;
+    default: violations.Add("structured.constraint", "is missing");
+  }
+  return {.kind = Kind::kJsonObject};
+}
+
 v1::FinishReason ToProto(FinishReason reason) {
   switch (reason) {
     case FinishReason::kStop: return v1::FINISH_REASON_STOP;
@@ -238,6 +254,7 @@ v1::FinishReason ToProto(FinishReason reason) {
     case FinishReason::kContextLength: return v1::FINISH_REASON_CONTEXT_LENGTH;
     case FinishReason::kTimeLimit: return v1::FINISH_REASON_TIME_LIMIT;
     case FinishReason::kNoValidToken: return v1::FINISH_REASON_NO_VALID_TOKEN;
+    case FinishReason::kGrammarDeadEnd: return v1::FINISH_REASON_GRAMMAR_DEAD_END;
     case FinishReason::kCancelled: return v1::FINISH_REASON_CANCELLED;
     case FinishReason::kNone:
     case FinishReason::kError: return v1::FINISH_REASON_UNSPECIFIED;  // the call's status tells
@@ -294,6 +311,8 @@ absl::StatusOr<ConvertedRequest> ToRequestSpec(const v1::GenerateRequest& reques
   if (request.sampling().has_n()) {
     spec.num_candidates = violations.ToInt32("sampling.n", request.sampling().n(), 1, limits.max_num_candidates);
   }
+
+  if (request.has_structured()) spec.constraint = ReadStructured(request.structured(), violations);
 
   const v1::OutputOptions& output = request.output();
   if (output.has_text()) spec.output.text = output.text();
@@ -427,7 +446,7 @@ void FillModel(const EngineInfo& info, const RequestLimits& limits, bool has_tok
   can->set_image_input(false);
   can->set_logprobs(limits.max_logprobs > 0);
   can->set_prompt_logprobs(limits.max_logprobs > 0);
-  can->set_structured_output(false);
+  can->set_structured_output(has_tokenizer);
   can->set_tool_call_parsing(false);
   can->set_reasoning_parsing(false);
   can->set_adapters(false);

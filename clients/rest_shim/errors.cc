@@ -81,6 +81,7 @@ std::string CodeOf(std::string_view reason) {
 std::string RestNameOf(std::string_view field) {
   if (field.starts_with("stop.strings")) return "stop";
   if (field == "stop.token_ids") return "stop_token_ids";
+  if (field == "structured") return "response_format";
   for (const std::string_view group : {"sampling.", "stop.", "output.", "chat.", "scheduling."}) {
     if (field.starts_with(group)) field.remove_prefix(group.size());
   }

@@ -7,6 +7,7 @@
 
 #include "absl/strings/numbers.h"
 #include "clients/rest_shim/errors.h"
+#include "clients/rest_shim/structured_json.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 
@@ -100,19 +101,8 @@ absl::Status ReadStop(const JsonFields& fields, v1::StopConditions& stop) {
 
 // What would change the output, and is not to be had here.
 absl::Status RefuseUnsupported(const JsonFields& fields) {
-  if (const Json* format = fields.Find("response_format"); format != nullptr) {
-    ASSIGN_OR_RETURN(const std::optional<std::string> type, JsonFields(*format, "response_format.").String("type"));
-    if (type.value_or("") != "text") {
-      return fields.Invalid("response_format.type", "must be text: no other is supported");
-    }
-  }
-  for (const std::string_view name :
-       {"guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "use_beam_search"}) {
-    const Json* value = fields.Find(name);
-    if (value != nullptr && !(value->is_boolean() && !value->get<bool>())) {
-      return fields.Invalid(name, "is not supported");
-    }
-  }
+  const Json* beam_search = fields.Find("use_beam_search");
+  if (beam_search != nullptr && *beam_search != false) return fields.Invalid("use_beam_search", "is not supported");
   return absl::OkStatus();
 }
 
@@ -122,6 +112,7 @@ absl::Status ReadSharedFields(const JsonFields& fields, v1::GenerateRequest& req
   ASSIGN_OR_RETURN(const std::optional<std::string> model, fields.String("model"));
   request.set_model(model.value_or(""));
   RETURN_IF_ERROR(RefuseUnsupported(fields));
+  RETURN_IF_ERROR(ReadStructured(fields, request));
   RETURN_IF_ERROR(ReadSampling(fields, *request.mutable_sampling()));
   RETURN_IF_ERROR(ReadLogitBias(fields, *request.mutable_sampling()));
   RETURN_IF_ERROR(ReadTexts(fields, "bad_words", *request.mutable_sampling()->mutable_bad_words()));

@@ -16,6 +16,7 @@ namespace expertd {
 
 namespace error_reason {
 inline constexpr std::string_view kInvalidParameter = "INVALID_PARAMETER";
+inline constexpr std::string_view kInvalidConstraint = "INVALID_CONSTRAINT";
 inline constexpr std::string_view kContextLengthExceeded = "CONTEXT_LENGTH_EXCEEDED";
 inline constexpr std::string_view kUnsupportedFeature = "UNSUPPORTED_FEATURE";
 inline constexpr std::string_view kModelNotFound = "MODEL_NOT_FOUND";

@@ -322,6 +322,29 @@ void CheckCache(const CacheOptions& cache, const RequestLimits& limits, Violatio
   }
 }
 
+void CheckConstraint(const std::optional<ConstraintSpec>& constraint, const RequestLimits& limits,
+                     Violations& violations) {
+  if (!constraint.has_value()) return;
+  size_t num_bytes = constraint->text.size();
+  for (const std::string& choice : constraint->choices) num_bytes += choice.size();
+  if (num_bytes > static_cast<size_t>(limits.max_constraint_bytes)) {
+    violations.Add("structured", StrCat("has ", num_bytes, " bytes; must have at most ", limits.max_constraint_bytes));
+    return;
+  }
+  CheckUtf8("structured", constraint->text, violations);
+  if (constraint->kind != ConstraintSpec::Kind::kChoices) return;
+  const std::vector<std::string>& choices = constraint->choices;
+  if (choices.empty() || choices.size() > static_cast<size_t>(limits.max_choices)) {
+    violations.Add("structured.choices.values",
+                   StrCat("has ", choices.size(), " elements; must have 1..", limits.max_choices));
+  }
+  for (size_t i = 0; i < choices.size(); ++i) {
+    const std::string path = StrCat("structured.choices.values[", i, "]");
+    if (choices[i].empty()) violations.Add(path, "is empty");
+    CheckUtf8(path, choices[i], violations);
+  }
+}
+
 std::string MakeId() {
   constexpr std::string_view kDigits = "0123456789abcdef";
   std::random_device random;
@@ -343,6 +366,7 @@ absl::StatusOr<std::shared_ptr<const Request>> Request::Create(RequestSpec spec,
   CheckSampling(spec.sampling, spec.num_candidates, limits, violations);
   CheckStop(spec.stop, limits, violations);
   CheckOutput(spec, limits, violations);
+  CheckConstraint(spec.constraint, limits, violations);
   CheckScheduling(spec.scheduling, violations);
   CheckCache(spec.cache, limits, violations);
   CheckId(spec.id, violations);

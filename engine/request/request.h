@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 #include "engine/base/json.h"
 #include "engine/request/sampling_params.h"
+#include "engine/structured/constraint_compiler.h"
 
 namespace expertd {
 
@@ -97,6 +98,8 @@ struct RequestLimits {
   int32_t max_tools = 1024;
   int32_t max_template_kwargs_bytes = 64 << 10;
   int32_t max_salt_bytes = 256;
+  int32_t max_constraint_bytes = 1 << 20;  // of a schema, expression or grammar, or of all choices
+  int32_t max_choices = 10'000;
   int64_t max_prompt_bytes = int64_t{16} << 20;  // of a text, or of all texts of a conversation; 4 per token id
 };
 
@@ -106,6 +109,7 @@ struct RequestSpec {
   SamplingOverrides sampling;
   StopOverrides stop;
   OutputOptions output;
+  std::optional<ConstraintSpec> constraint;  // a form that the output must have; compiled by prompt_builder
   SchedulingOptions scheduling;
   CacheOptions cache;
   int32_t num_candidates = 1;        // n

@@ -13,6 +13,7 @@
 #include "engine/kv/block_pool.h"
 #include "engine/request/request.h"
 #include "engine/request/sampling_params.h"
+#include "engine/structured/constraint.h"
 
 namespace expertd {
 
@@ -20,12 +21,13 @@ enum class SequenceState { kWaiting, kRunning, kFinished };
 
 enum class FinishReason {
   kNone,
-  kStop,           // an EOS token of the model
+  kStop,           // an EOS token of the model, or the constraint allows no further token
   kStopSequence,   // a stop string or stop id of the caller
   kMaxTokens,
   kContextLength,
   kTimeLimit,
   kNoValidToken,   // every token is masked
+  kGrammarDeadEnd, // the constraint allows no token, and no end
   kCancelled,
   kError,
 };
@@ -38,6 +40,7 @@ struct Sequence {
   SamplingParams sampling;                  // resolved; seed differs by candidate
   StopConditions stop;                      // resolved
   std::vector<int32_t> eos_token_ids;
+  std::optional<ConstraintCursor> constraint;  // which outputs there may be; nullopt: any
 
   std::vector<int32_t> tokens;              // prompt, then output
   int32_t num_prompt_tokens = 0;
@@ -51,7 +54,7 @@ struct Sequence {
 
   SequenceState state = SequenceState::kWaiting;
   FinishReason finish_reason = FinishReason::kNone;
-  int32_t stop_token = -1;                  // the token that ended it, for kStop and kStopSequence by id
+  int32_t stop_token = -1;                  // the token that ended it, for kStop by EOS and kStopSequence by id
 
   int32_t priority = 0;
   absl::Time arrival_time;

@@ -1,6 +1,7 @@
 #include "engine/sampling/logits_processor.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "engine/base/log.h"
 #include "engine/sampling/row_math.h"
@@ -17,6 +18,11 @@ bool EndsWith(std::span<const int32_t> tokens, std::span<const int32_t> suffix) 
 }
 
 bool MasksStopTokens(const Sequence& sequence) { return sequence.num_output_tokens() < sequence.stop.min_tokens; }
+
+void MaskStopTokens(const Sequence& sequence, std::span<float> logits) {
+  MaskTokens(sequence.eos_token_ids, logits);
+  MaskTokens(sequence.stop.token_ids, logits);
+}
 
 }  // namespace
 
@@ -57,6 +63,44 @@ void MaskTokens(std::span<const int32_t> token_ids, std::span<float> logits) {
   }
 }
 
+void ApplyConstraint(const Sequence& sequence, std::span<float> logits, std::vector<float>& scratch) {
+  const ConstraintCursor& cursor = *sequence.constraint;
+  const std::shared_ptr<const TokenMask> mask = cursor.AllowedTokens();
+  if (mask == nullptr) return MaskStopTokens(sequence, logits);
+  // The logits that stay although the sets of tokens do not have them.
+  const auto for_each_kept = [&](auto visit) {
+    const auto visit_all = [&](std::span<const int32_t> tokens) {
+      for (const int32_t token : tokens) {
+        if (IsInRow(token, logits)) visit(logits[token]);
+      }
+    };
+    visit_all(mask->tokens);
+    if (!cursor.may_end()) return;
+    if (!sequence.stop.ignore_eos) visit_all(sequence.eos_token_ids);
+    visit_all(sequence.stop.token_ids);
+  };
+  scratch.clear();
+  for_each_kept([&](float logit) { scratch.push_back(logit); });
+  std::span<const uint64_t> plain;
+  if (mask->plain_characters > 0) plain = cursor.vocabulary().PlainTokens(mask->plain_characters);
+  for (size_t begin = 0; begin < logits.size(); begin += 64) {
+    const size_t word = begin / 64, end = std::min(begin + 64, logits.size());
+    uint64_t allowed = word < plain.size() ? plain[word] : 0;
+    if (word < mask->words.size()) allowed |= mask->words[word];
+    if (allowed == 0) {
+      std::fill_n(logits.begin() + static_cast<ptrdiff_t>(begin), end - begin, kMaskedLogit);
+      continue;
+    }
+    uint64_t masked = ~allowed;
+    if (end - begin < 64) masked &= (uint64_t{1} << (end - begin)) - 1;
+    for (; masked != 0; masked &= masked - 1) {
+      logits[begin + static_cast<size_t>(std::countr_zero(masked))] = kMaskedLogit;
+    }
+  }
+  size_t index = 0;
+  for_each_kept([&](float& logit) { logit = scratch[index++]; });
+}
+
 void ApplyLogitBias(std::span<const std::pair<int32_t, float>> bias, std::span<float> logits) {
   for (const auto& [token, value] : bias) {
     if (IsInRow(token, logits)) logits[token] += value;
@@ -82,19 +126,17 @@ void ApplyFrequencyAndPresencePenalty(const TokenHistory& history, float frequen
 
 bool HasLogitsProcessors(const Sequence& sequence) {
   const SamplingParams& params = sequence.sampling;
-  return !params.allowed_token_ids.empty() || !params.bad_words.empty() || !params.logit_bias.empty() ||
-         MasksStopTokens(sequence) || UsesPenalties(params);
+  return sequence.constraint.has_value() || !params.allowed_token_ids.empty() || !params.bad_words.empty() ||
+         !params.logit_bias.empty() || MasksStopTokens(sequence) || UsesPenalties(params);
 }
 
 void ApplyLogitsProcessors(const Sequence& sequence, TokenHistory* history, std::span<float> logits,
                            std::vector<float>& scratch) {
   const SamplingParams& params = sequence.sampling;
+  if (sequence.constraint.has_value()) ApplyConstraint(sequence, logits, scratch);
   ApplyAllowedTokens(params.allowed_token_ids, logits, scratch);
   ApplyBadWords(params.bad_words, sequence.tokens, logits);
-  if (MasksStopTokens(sequence)) {
-    MaskTokens(sequence.eos_token_ids, logits);
-    MaskTokens(sequence.stop.token_ids, logits);
-  }
+  if (MasksStopTokens(sequence)) MaskStopTokens(sequence, logits);
   ApplyLogitBias(params.logit_bias, logits);
   if (!UsesPenalties(params)) return;
   EXPERTD_CHECK(history != nullptr, "sequence ", sequence.id);

@@ -48,6 +48,10 @@ void ApplyAllowedTokens(std::span<const int32_t> allowed, std::span<float> logit
 void ApplyBadWords(std::span<const std::vector<int32_t>> bad_words, std::span<const int32_t> tokens,
                    std::span<float> logits);
 
+// Masks every token that sequence.constraint, which is set, does not allow, and the stop tokens where the output may
+// not end. `scratch` is overwritten.
+void ApplyConstraint(const Sequence& sequence, std::span<float> logits, std::vector<float>& scratch);
+
 // Masks each of `token_ids`: the stop tokens of a sequence that has not yet written min_tokens.
 void MaskTokens(std::span<const int32_t> token_ids, std::span<float> logits);
 

@@ -317,11 +317,18 @@ void Scheduler::PublishBlocks(Entry& entry) {
 }
 
 FinishReason Scheduler::AppendToken(Sequence& sequence, const SequenceResult& result) const {
-  if (result.no_valid_token) return FinishReason::kNoValidToken;
+  if (result.no_valid_token) {
+    return sequence.constraint.has_value() ? FinishReason::kGrammarDeadEnd : FinishReason::kNoValidToken;
+  }
   if (result.token < 0) return FinishReason::kError;
   sequence.tokens.push_back(result.token);
   const FinishReason reason = ReasonToEnd(sequence, result.token, max_length_);
-  if (reason == FinishReason::kStop || reason == FinishReason::kStopSequence) sequence.stop_token = result.token;
+  if (reason == FinishReason::kStop || reason == FinishReason::kStopSequence) {
+    sequence.stop_token = result.token;
+  } else if (sequence.constraint.has_value()) {
+    sequence.constraint->Advance(result.token);
+    if (sequence.constraint->must_end()) return FinishReason::kStop;
+  }
   return reason;
 }
 

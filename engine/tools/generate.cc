@@ -126,6 +126,7 @@ std::string_view FinishName(FinishReason reason) {
     case FinishReason::kContextLength: return "context_length";
     case FinishReason::kTimeLimit: return "time_limit";
     case FinishReason::kNoValidToken: return "no_valid_token";
+    case FinishReason::kGrammarDeadEnd: return "grammar_dead_end";
     case FinishReason::kCancelled: return "cancelled";
     case FinishReason::kError: return "error";
     case FinishReason::kNone: break;

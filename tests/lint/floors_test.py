@@ -12,18 +12,19 @@ FLOORS = {
     "engine/base": [],
     "engine/platform": [],
     "engine/text": [],
+    "engine/structured": [],
     "engine/tensor": ["engine/platform"],
     "engine/kernels": ["engine/tensor", "engine/platform"],
     "engine/kv": ["engine/tensor", "engine/platform"],
     "engine/checkpoint": ["engine/tensor", "engine/platform"],
-    "engine/request": ["engine/kv/block_pool.h"],
+    "engine/request": ["engine/kv/block_pool.h", "engine/structured"],
     "engine/forward": ["engine/kernels", "engine/tensor", "engine/platform"],
     "engine/layers": [
         "engine/forward", "engine/kernels", "engine/checkpoint", "engine/tensor", "engine/platform",
         "engine/kv/kv_cache.h",
     ],
     "engine/scheduler": ["engine/request", "engine/kv/prefix_cache.h", "engine/kv/block_pool.h"],
-    "engine/sampling": ["engine/request", "engine/kernels", "engine/tensor", "engine/platform"],
+    "engine/sampling": ["engine/request", "engine/structured", "engine/kernels", "engine/tensor", "engine/platform"],
     "engine/models": [
         "engine/layers", "engine/forward", "engine/checkpoint", "engine/kernels", "engine/tensor", "engine/platform",
         "engine/kv/kv_cache.h",
@@ -35,7 +36,8 @@ FLOORS = {
     # The face of the engine: the files directly in engine/.
     "engine": [
         "engine/runner", "engine/models", "engine/layers", "engine/sampling", "engine/scheduler", "engine/request",
-        "engine/text", "engine/checkpoint", "engine/forward", "engine/kernels", "engine/kv", "engine/tensor", "engine/platform",
+        "engine/text", "engine/structured", "engine/checkpoint", "engine/forward", "engine/kernels", "engine/kv",
+        "engine/tensor", "engine/platform",
     ],
     # `logits` and `inspect` look below the face on purpose: they show what the arithmetic wing computes and plans.
     "engine/tools": [

@@ -105,7 +105,11 @@ TEST(ChatJsonTest, ErrorsNameTheMember) {
             "max_tokens is 1.5; must be an integer in 0..4294967295");
   EXPECT_EQ(ErrorOf(R"({"messages": [], "top_logprobs": 2})"), "top_logprobs needs logprobs to be true");
   EXPECT_EQ(ErrorOf(R"({"messages": [], "stop": [1]})"), "stop must be a string or an array of strings");
-  EXPECT_THAT(ErrorOf(R"({"messages": [], "response_format": {"type": "json_object"}})"), HasSubstr("response_format"));
+  EXPECT_THAT(ErrorOf(R"({"messages": [], "response_format": {"type": "xml"}})"), HasSubstr("response_format.type"));
+  EXPECT_THAT(ErrorOf(R"({"messages": [], "response_format": {"type": "json_schema", "json_schema": {"name": "x"}}})"),
+              HasSubstr("response_format.json_schema.schema is missing"));
+  EXPECT_THAT(ErrorOf(R"({"messages": [], "guided_regex": "a", "response_format": {"type": "json_object"}})"),
+              HasSubstr("guided_regex asks for a form beside another"));
 }
 
 TEST(ChatJsonTest, AWholeAnswerIsAChatCompletion) {

@@ -444,8 +444,8 @@ TEST(ConvertTest, WhatIsNotJsonIsToldInWordsForCallers) {
 }
 
 TEST(ConvertTest, FeaturesOfLaterAreRefusedByName) {
-  EXPECT_EQ(OutcomeOf([](auto& r) { r.mutable_structured(); }), Unsupported("structured"));
-  EXPECT_EQ(OutcomeOf([](auto& r) { r.mutable_structured()->set_regex("a*"); }), Unsupported("structured"));
+  EXPECT_EQ(OutcomeOf([](auto& r) { r.mutable_structured()->set_structural_tag("{}"); }),
+            Unsupported("structured.structural_tag"));
   EXPECT_EQ(OutcomeOf([](auto& r) { r.set_adapter("lora"); }), Unsupported("adapter"));
   EXPECT_EQ(OutcomeOf([](auto& r) { r.mutable_sampling()->set_typical_p(0.9f); }), Unsupported("sampling.typical_p"));
   EXPECT_EQ(OutcomeOf([](auto& r) { r.mutable_sampling()->set_typical_p(kNan); }), Unsupported("sampling.typical_p"));
