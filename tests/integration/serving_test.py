@@ -85,7 +85,7 @@ def test_n_candidates_with_logprobs(server, pb):
     (lambda r, pb: setattr(r, "model", "../../etc/passwd"), "NOT_FOUND", "MODEL_NOT_FOUND"),
     (lambda r, pb: r.tokens.ids.append(4294967295), "INVALID_ARGUMENT", "INVALID_PARAMETER"),
     (lambda r, pb: r.tokens.ids.extend([300] * 100000), "INVALID_ARGUMENT", "CONTEXT_LENGTH_EXCEEDED"),
-    (lambda r, pb: setattr(r.structured, "regex", "a+"), "UNIMPLEMENTED", "UNSUPPORTED_FEATURE"),
+    (lambda r, pb: setattr(r.structured, "structural_tag", "{}"), "UNIMPLEMENTED", "UNSUPPORTED_FEATURE"),
     (lambda r, pb: setattr(r, "adapter", "mine"), "UNIMPLEMENTED", "UNSUPPORTED_FEATURE"),
     (lambda r, pb: r.ClearField("tokens"), "INVALID_ARGUMENT", "INVALID_PARAMETER"),
 ])

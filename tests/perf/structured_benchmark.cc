@@ -119,8 +119,16 @@ void BM_Step(benchmark::State& state, bool is_structured, bool is_cold) {
 }
 
 BENCHMARK_CAPTURE(BM_Step, plain, false, false)->Arg(2)->UseManualTime()->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(BM_Step, schema, true, false)->Arg(2)->UseManualTime()->Unit(benchmark::kMillisecond)->Iterations(2000);
-BENCHMARK_CAPTURE(BM_Step, cold_schema, true, true)->Arg(2)->UseManualTime()->Unit(benchmark::kMillisecond)->Iterations(200);
+BENCHMARK_CAPTURE(BM_Step, schema, true, false)
+    ->Arg(2)
+    ->UseManualTime()
+    ->Unit(benchmark::kMillisecond)
+    ->Iterations(2000);
+BENCHMARK_CAPTURE(BM_Step, cold_schema, true, true)
+    ->Arg(2)
+    ->UseManualTime()
+    ->Unit(benchmark::kMillisecond)
+    ->Iterations(200);
 
 void BM_Compile(benchmark::State& state) {
   for (auto _ : state) {
