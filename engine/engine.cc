@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <deque>
+#include <optional>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -118,6 +120,7 @@ PromptBuilder MakePromptBuilder(const LoadedModel& loaded, ConstraintCompiler* c
   options.chat_template = loaded.chat_template.get();
   options.defaults = loaded.generation_defaults;
   options.constraint_compiler = constraint_compiler;
+  options.tool_format = loaded.output_formats.tools;
   options.vocab_size = loaded.info.vocab_size;
   options.max_model_len = loaded.info.max_model_len;
   return PromptBuilder(std::move(options));
@@ -195,6 +198,9 @@ class EngineImpl final : public Engine {
   absl::StatusOr<std::unique_ptr<LiveRequest>> MakeLiveRequest(std::shared_ptr<const Request> request,
                                                                BuiltPrompt prompt,
                                                                std::shared_ptr<GenerationStream> stream) const;
+
+  // Where the form of an output need not hold yet: in reasoning that is split off, and before calls of tools.
+  std::optional<ConstraintPrelude> PreludeOf(const RequestSpec& spec, const BuiltPrompt& prompt) const;
 
   // ---- Engine thread.
   void RunLoop();
@@ -325,6 +331,21 @@ absl::Status EngineImpl::CheckDeadline(const Request& request, int64_t num_promp
                    detail);
 }
 
+std::optional<ConstraintPrelude> EngineImpl::PreludeOf(const RequestSpec& spec, const BuiltPrompt& prompt) const {
+  const std::optional<ReasoningMarks>& marks = loaded_.output_formats.reasoning;
+  const bool may_reason = spec.output.separate_reasoning && marks.has_value();
+  if (!may_reason && prompt.constraint_trigger < 0) return std::nullopt;
+  ConstraintPrelude prelude{.trigger_token = prompt.constraint_trigger};
+  if (!may_reason) return prelude;
+  prelude.open_token = marks->open;
+  prelude.close_token = marks->close;
+  prelude.is_open = EndsInReasoning(*loaded_.tokenizer, *marks, prompt.tokens);
+  for (const std::string_view blank : {"\n", "\n\n", "Ċ", "ĊĊ", "<0x0A>"}) {
+    if (const auto token = loaded_.tokenizer->TokenToId(blank)) prelude.blank_tokens.push_back(*token);
+  }
+  return prelude;
+}
+
 absl::StatusOr<std::unique_ptr<LiveRequest>> EngineImpl::MakeLiveRequest(
     std::shared_ptr<const Request> request, BuiltPrompt prompt, std::shared_ptr<GenerationStream> stream) const {
   const RequestSpec& spec = request->spec();
@@ -332,7 +353,8 @@ absl::StatusOr<std::unique_ptr<LiveRequest>> EngineImpl::MakeLiveRequest(
   auto live = std::make_unique<LiveRequest>();
   live->request = request;
   ASSIGN_OR_RETURN(live->writer, OutputWriter::Create(request, prompt.stop, loaded_.tokenizer.get(),
-                                                      std::move(stream), std::move(prompt.text)));
+                                                      loaded_.output_formats, std::move(stream),
+                                                      std::move(prompt.text)));
   for (int i = 0; i < spec.num_candidates; ++i) {
     auto sequence = std::make_unique<Sequence>();
     sequence->request = request;
@@ -341,7 +363,7 @@ absl::StatusOr<std::unique_ptr<LiveRequest>> EngineImpl::MakeLiveRequest(
     sequence->sampling.seed = CandidateSeed(prompt.sampling.seed, i);
     sequence->stop = prompt.stop;
     sequence->eos_token_ids = loaded_.eos_token_ids;
-    if (prompt.constraint != nullptr) sequence->constraint.emplace(prompt.constraint);
+    if (prompt.constraint != nullptr) sequence->constraint.emplace(prompt.constraint, PreludeOf(spec, prompt));
     sequence->tokens = prompt.tokens;
     sequence->num_prompt_tokens = static_cast<int32_t>(prompt.tokens.size());
     sequence->cache_salt = spec.cache.salt;

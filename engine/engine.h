@@ -53,6 +53,8 @@ struct EngineInfo {
   int64_t kv_cache_bytes = 0;
   int64_t kv_bytes_per_token = 0;
   bool has_chat_template = false;
+  bool splits_reasoning = false;             // the model marks its reasoning
+  bool parses_tool_calls = false;            // the form of its tool calls is known
   std::vector<int32_t> eos_token_ids;
   absl::Duration load_time;
   LoadPhases load_phases;                    // its parts

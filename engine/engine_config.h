@@ -18,6 +18,8 @@ namespace expertd {
 struct EngineConfig {
   std::string model_path;
   std::string served_model_name;             // empty: the folder's name
+  // How the model writes reasoning and tool calls, as FindOutputFormats names it.
+  std::string reasoning_parser = "auto", tool_call_parser = "auto";
   std::string jieba_dict;                    // jieba's dict.txt, for PanGu-alpha; empty: see FindJiebaFiles
   bool needs_tokenizer = false;              // prompts are texts: a folder without a tokenizer is refused
   bool needs_chat_template = false;          // prompts are chats: one without a template, too

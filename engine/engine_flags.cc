@@ -5,7 +5,9 @@
 #include <optional>
 #include <string_view>
 
+#include "engine/base/flags.h"
 #include "engine/base/strings.h"
+#include "engine/output_formats.h"
 
 namespace expertd {
 namespace {
@@ -138,6 +140,10 @@ void AddModelFlags(CLI::App& command, EngineConfig& config) {
         config.isa_limit = it->second;
       },
       "Highest instruction set to use: auto, amx, avx512_bf16, avx512, avx2_vnni, avx2 or scalar [auto]");
+  AddChoiceFlag(command, "--reasoning-parser", config.reasoning_parser, ReasoningParserNames(),
+                "How the model marks reasoning: deepseek_r1, qwen3, pangu, none, or auto: by its vocabulary [auto]");
+  AddChoiceFlag(command, "--tool-call-parser", config.tool_call_parser, ToolCallParserNames(),
+                "How it calls tools: hermes, deepseek_v3, deepseek_v31, pangu, none, or auto: by its template [auto]");
   command.add_option("--jieba-dict", config.jieba_dict,
                      "jieba's dict.txt, prob_emit.py beside it, for PanGu-alpha [the model's, or python3-jieba's]");
   command.add_option("--threads", config.num_threads, "Compute threads; 0 takes the CPUs of the cpuset and quota [0]");

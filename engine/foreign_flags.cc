@@ -31,8 +31,8 @@ constexpr char kOneProcess[] = "one process serves one replica";
 constexpr char kOwnReplica[] = "run one process per replica";
 constexpr char kModelsOwn[] = "it is read from the model folder; change the folder's file";
 constexpr char kNoHttp[] = "REST has no such setting here";
-constexpr char kNoTools[] = "tool calls are not parsed; they are in the text";
-constexpr char kNoGuides[] = "structured output is not supported";
+constexpr char kNoPlugins[] = "parsers cannot be added; --tool-call-parser names those that there are";
+constexpr char kOneBackend[] = "structured output has one backend";
 
 constexpr ForeignFlag kForeignFlags[] = {
     // Where it listens, and HTTP.
@@ -150,13 +150,11 @@ constexpr ForeignFlag kForeignFlags[] = {
     {"--speculative-config", kRefuses, true, kNoSpeculation},
     {"--speculative-model", kRefuses, true, kNoSpeculation},
     {"--num-speculative-tokens", kRefuses, true, kNoSpeculation},
-    {"--enable-auto-tool-choice", kRefuses, false, kNoTools},
-    {"--tool-call-parser", kRefuses, true, kNoTools},
-    {"--tool-parser-plugin", kRefuses, true, kNoTools},
-    {"--reasoning-parser", kRefuses, true, "reasoning is not split; it is in the text"},
-    {"--enable-reasoning", kRefuses, false, "reasoning is not split; it is in the text"},
-    {"--guided-decoding-backend", kRefuses, true, kNoGuides},
-    {"--structured-outputs-config", kRefuses, true, kNoGuides},
+    {"--enable-auto-tool-choice", kWarns, false, "tool calls are parsed whenever a request has tools"},
+    {"--tool-parser-plugin", kRefuses, true, kNoPlugins},
+    {"--enable-reasoning", kWarns, false, "reasoning is split off whenever a request asks for it"},
+    {"--guided-decoding-backend", kWarns, true, kOneBackend},
+    {"--structured-outputs-config", kWarns, true, kOneBackend},
     {"--limit-mm-per-prompt", kWarns, true, kNoImages},
     {"--mm-processor-kwargs", kWarns, true, kNoImages},
     {"--mm-processor-cache-gb", kWarns, true, kNoImages},

@@ -90,6 +90,11 @@ absl::Status LoadText(const EngineConfig& config, LoadedModel* loaded) {
     RETURN_IF_ERROR(
         UnlessNeeded(chat_template.status(), config.needs_chat_template, "give prompts as text or ids of tokens"));
   }
+  if (loaded->tokenizer != nullptr) {
+    ASSIGN_OR_RETURN(loaded->output_formats,
+                     FindOutputFormats(*loaded->tokenizer, loaded->chat_template.get(), config.reasoning_parser,
+                                       config.tool_call_parser));
+  }
   return absl::OkStatus();
 }
 
@@ -131,6 +136,8 @@ EngineInfo MakeInfo(const EngineConfig& config, const LoadedModel& loaded, const
   info.kv_cache_bytes = plan.kv_cache_bytes();
   info.kv_bytes_per_token = KvBytesPerToken(model, config.kv_cache_dtype);
   info.has_chat_template = loaded.chat_template != nullptr;
+  info.splits_reasoning = loaded.output_formats.reasoning.has_value();
+  info.parses_tool_calls = loaded.output_formats.tools.has_value();
   info.eos_token_ids = loaded.eos_token_ids;
   info.fingerprint = Fingerprint(config, info.isa);
   return info;

@@ -14,6 +14,7 @@
 #include "engine/models/generation_config.h"
 #include "engine/models/model.h"
 #include "engine/platform/thread_pool.h"
+#include "engine/output_formats.h"
 #include "engine/text/chat_template.h"
 #include "engine/text/tokenizer.h"
 
@@ -27,6 +28,7 @@ struct LoadedModel {
   std::unique_ptr<KvCache> kv_cache;
   std::unique_ptr<Tokenizer> tokenizer;          // null: the folder has none
   std::unique_ptr<ChatTemplate> chat_template;   // null: the folder has none
+  OutputFormats output_formats;                  // none without a tokenizer
   GenerationDefaults generation_defaults;
   std::vector<int32_t> eos_token_ids;            // of generation_config.json, else config.json, else the tokenizer
   EngineInfo info;

@@ -1,9 +1,12 @@
 #include "engine/output_writer.h"
 
 #include <algorithm>
+#include <random>
 #include <span>
 #include <utility>
+#include <variant>
 
+#include "absl/strings/str_format.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
 
@@ -15,15 +18,28 @@ absl::Duration Between(absl::Time from, absl::Time to) {
   return to - from;
 }
 
+// Null when there are none.
+const ChatInput* ChatWithTools(const Request& request) {
+  const auto* chat = std::get_if<ChatInput>(&request.spec().input);
+  return chat != nullptr && !chat->tools.is_null() ? chat : nullptr;
+}
+
+// "call_" and 24 hexadecimal digits. At random: callers put calls of many answers into one conversation.
+std::string MakeCallId() {
+  std::random_device device;
+  return absl::StrFormat("call_%08x%08x%08x", device(), device(), device());
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<OutputWriter>> OutputWriter::Create(std::shared_ptr<const Request> request,
                                                                    const StopConditions& stop,
                                                                    const Tokenizer* tokenizer,
+                                                                   const OutputFormats& formats,
                                                                    std::shared_ptr<GenerationStream> stream,
                                                                    std::string prompt_text) {
   std::unique_ptr<OutputWriter> writer(
-      new OutputWriter(std::move(request), stop, tokenizer, std::move(stream), std::move(prompt_text)));
+      new OutputWriter(std::move(request), stop, tokenizer, formats, std::move(stream), std::move(prompt_text)));
   if (stop.strings.empty()) return writer;
   ASSIGN_OR_RETURN(const StopMatcher matcher,
                    StopMatcher::Create(stop.strings, {.include_stop_in_output = stop.include_stop_in_output}));
@@ -32,12 +48,16 @@ absl::StatusOr<std::unique_ptr<OutputWriter>> OutputWriter::Create(std::shared_p
 }
 
 OutputWriter::OutputWriter(std::shared_ptr<const Request> request, const StopConditions& stop,
-                           const Tokenizer* tokenizer, std::shared_ptr<GenerationStream> stream,
-                           std::string prompt_text)
+                           const Tokenizer* tokenizer, const OutputFormats& formats,
+                           std::shared_ptr<GenerationStream> stream, std::string prompt_text)
     : request_(std::move(request)),
       stop_(stop),
       tokenizer_(tokenizer),
-      reasoning_marks_(tokenizer == nullptr ? std::nullopt : FindReasoningMarks(*tokenizer)),
+      formats_(formats),
+      separates_reasoning_(request_->spec().output.separate_reasoning && formats.reasoning.has_value()),
+      parses_tool_calls_(request_->spec().output.parse_tool_calls && formats.tools.has_value() &&
+                         ChatWithTools(*request_) != nullptr),
+      calls_once_(parses_tool_calls_ && ChatWithTools(*request_)->tool_use.is_single),
       stream_(std::move(stream)),
       // Stop strings are found in the text, so they need it even where the caller does not.
       writes_text_(request_->spec().output.text && tokenizer != nullptr) {
@@ -46,8 +66,56 @@ OutputWriter::OutputWriter(std::shared_ptr<const Request> request, const StopCon
   for (size_t i = 0; i < candidates_.size(); ++i) {
     candidates_[i].delta.candidate_index = static_cast<int32_t>(i);
     if (tokenizer != nullptr && (writes_text_ || !stop.strings.empty())) {
-      candidates_[i].detokenizer.emplace(*tokenizer, request_->spec().output.skip_special_tokens);
+      candidates_[i].detokenizer.emplace(*tokenizer, request_->spec().output.skip_special_tokens, KeptTokens());
     }
+    if (parses_tool_calls_) candidates_[i].tool_call_parser.emplace(*formats_.tools);
+  }
+}
+
+std::vector<TokenId> OutputWriter::KeptTokens() const {
+  std::vector<TokenId> kept;
+  if (separates_reasoning_) kept = {formats_.reasoning->open, formats_.reasoning->close};
+  if (!parses_tool_calls_) return kept;
+  for (const std::string_view mark : MarksOf(*formats_.tools)) {
+    if (const std::optional<TokenId> token = tokenizer_->TokenToId(mark)) kept.push_back(*token);
+  }
+  return kept;
+}
+
+bool OutputWriter::IsReasoningOpen(const Sequence& sequence) const {
+  const auto prompt = std::span(sequence.tokens).first(static_cast<size_t>(sequence.num_prompt_tokens));
+  return EndsInReasoning(*tokenizer_, *formats_.reasoning, prompt);
+}
+
+void OutputWriter::AddText(Candidate& candidate, const std::string& text, bool is_last) {
+  if (!writes_text_) return;
+  ReasoningSplitter::Output output{.reasoning = "", .text = text};
+  if (candidate.reasoning_splitter.has_value()) {
+    output = candidate.reasoning_splitter->Append(text);
+    if (is_last) {
+      const ReasoningSplitter::Output rest = candidate.reasoning_splitter->Flush();
+      output.reasoning += rest.reasoning;
+      output.text += rest.text;
+    }
+  }
+  candidate.delta.reasoning += output.reasoning;
+  if (!candidate.tool_call_parser.has_value()) {
+    candidate.delta.text += output.text;
+    return;
+  }
+  AddAnswer(candidate, candidate.tool_call_parser->Append(output.text));
+  if (is_last) AddAnswer(candidate, candidate.tool_call_parser->Flush());
+}
+
+void OutputWriter::AddAnswer(Candidate& candidate, ToolCallParser::Output output) {
+  candidate.delta.text += output.text;
+  for (ToolCallPiece& piece : output.calls) {
+    ToolCallEvent event{.index = piece.index, .name = std::move(piece.name), .arguments = std::move(piece.arguments)};
+    if (!event.name.empty()) event.id = MakeCallId();
+    DeltaEvent addition;
+    addition.tool_calls.push_back(std::move(event));
+    addition.num_merged = -1;  // part of the same delta
+    MergeDelta(std::move(addition), candidate.delta);
   }
 }
 
@@ -80,6 +148,11 @@ void OutputWriter::WriteToken(const Sequence& sequence, const SequenceResult& re
   Candidate& candidate = candidates_[sequence.candidate_index];
   if (candidate.num_output_tokens++ == 0) {
     candidate.first_token_time = now;
+    if (separates_reasoning_) {
+      candidate.reasoning_splitter.emplace(std::string(tokenizer_->TokenBytes(formats_.reasoning->open)),
+                                           std::string(tokenizer_->TokenBytes(formats_.reasoning->close)),
+                                           IsReasoningOpen(sequence));
+    }
   } else {
     candidate.last_gap = now - candidate.last_token_time;
   }
@@ -102,11 +175,12 @@ void OutputWriter::WriteToken(const Sequence& sequence, const SequenceResult& re
         *stop_found = true;
       }
     }
-    if (writes_text_) candidate.delta.text += text;
+    AddText(candidate, text, /*is_last=*/false);
+    if (calls_once_ && candidate.tool_call_parser->num_ended_calls() > 0) *stop_found = true;
   }
-  if (!candidate.delta.text.empty() || !candidate.delta.token_ids.empty() || !candidate.delta.logprobs.empty()) {
-    PushDelta(candidate);
-  }
+  const DeltaEvent& delta = candidate.delta;
+  const bool has_text = !delta.text.empty() || !delta.reasoning.empty() || !delta.tool_calls.empty();
+  if (has_text || !delta.token_ids.empty() || !delta.logprobs.empty()) PushDelta(candidate);
 }
 
 void OutputWriter::PushDelta(Candidate& candidate) {
@@ -116,28 +190,29 @@ void OutputWriter::PushDelta(Candidate& candidate) {
 }
 
 int OutputWriter::NumReasoningTokens(const Sequence& sequence) const {
-  if (!reasoning_marks_.has_value()) return 0;
-  const std::span<const TokenId> tokens(sequence.tokens);
-  const auto num_prompt_tokens = static_cast<size_t>(sequence.num_prompt_tokens);
-  const bool is_open = EndsInReasoning(*tokenizer_, *reasoning_marks_, tokens.first(num_prompt_tokens));
-  return CountReasoningTokens(*reasoning_marks_, is_open, tokens.subspan(num_prompt_tokens));
+  if (!formats_.reasoning.has_value()) return 0;
+  const auto output = std::span(sequence.tokens).subspan(static_cast<size_t>(sequence.num_prompt_tokens));
+  return CountReasoningTokens(*formats_.reasoning, IsReasoningOpen(sequence), output);
 }
 
 void OutputWriter::WriteFinish(const Sequence& sequence, FinishReason reason, absl::Time now) {
   if (!prompt_written_) WritePrompt(sequence);
   Candidate& candidate = candidates_[sequence.candidate_index];
+  std::string rest;
   if (candidate.detokenizer.has_value() && candidate.stop_string.empty()) {
-    std::string rest = candidate.detokenizer->Flush();
+    rest = candidate.detokenizer->Flush();
     if (candidate.stop_matcher.has_value() && candidate.num_output_tokens >= stop_.min_tokens) {
       rest = candidate.stop_matcher->Append(rest).text + candidate.stop_matcher->Flush();
     }
-    if (writes_text_) candidate.delta.text += rest;
   }
-  if (candidate.delta.num_tokens > 0 || !candidate.delta.text.empty()) PushDelta(candidate);
+  AddText(candidate, rest, /*is_last=*/true);
+  if (!candidate.delta.empty()) PushDelta(candidate);
 
   FinishedEvent finished;
   finished.candidate_index = sequence.candidate_index;
-  finished.reason = reason;
+  const bool has_calls = candidate.tool_call_parser.has_value() && candidate.tool_call_parser->num_calls() > 0;
+  const bool is_stop = reason == FinishReason::kStop || reason == FinishReason::kStopSequence;
+  finished.reason = has_calls && is_stop ? FinishReason::kToolCalls : reason;
   finished.stop_string = candidate.stop_string;
   finished.stop_token = candidate.stop_string.empty() ? sequence.stop_token : -1;
   finished.num_output_tokens = candidate.num_output_tokens;

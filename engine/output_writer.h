@@ -14,8 +14,9 @@
 #include "engine/request/sequence.h"
 #include "engine/request/stats.h"
 #include "engine/request/step_plan.h"
+#include "engine/output_formats.h"
 #include "engine/text/detokenizer.h"
-#include "engine/text/reasoning_marks.h"
+#include "engine/text/reasoning_splitter.h"
 #include "engine/text/stop_matcher.h"
 #include "engine/text/tokenizer.h"
 
@@ -27,6 +28,7 @@ class OutputWriter {
   // `tokenizer` may be null (ids only) and outlives the writer. `prompt_text` is what echo shows.
   static absl::StatusOr<std::unique_ptr<OutputWriter>> Create(std::shared_ptr<const Request> request,
                                                               const StopConditions& stop, const Tokenizer* tokenizer,
+                                                              const OutputFormats& formats,
                                                               std::shared_ptr<GenerationStream> stream,
                                                               std::string prompt_text);
 
@@ -52,6 +54,9 @@ class OutputWriter {
   struct Candidate {
     std::optional<Detokenizer> detokenizer;
     std::optional<StopMatcher> stop_matcher;   // used once min_tokens are reached
+    // Behind these, in this order; the first from the first token on, when the prompt is known.
+    std::optional<ReasoningSplitter> reasoning_splitter;
+    std::optional<ToolCallParser> tool_call_parser;
     DeltaEvent delta;                          // not yet pushed
     std::string stop_string;
     absl::Time first_token_time = absl::InfiniteFuture();
@@ -61,8 +66,14 @@ class OutputWriter {
   };
 
   OutputWriter(std::shared_ptr<const Request> request, const StopConditions& stop, const Tokenizer* tokenizer,
-               std::shared_ptr<GenerationStream> stream, std::string prompt_text);
+               const OutputFormats& formats, std::shared_ptr<GenerationStream> stream, std::string prompt_text);
+  // The special tokens that splitting and parsing need in the text.
+  std::vector<TokenId> KeptTokens() const;
+  bool IsReasoningOpen(const Sequence& sequence) const;
   void WritePrompt(const Sequence& sequence);
+  // Text behind the stop matcher; `is_last`: and what was held back.
+  void AddText(Candidate& candidate, const std::string& text, bool is_last);
+  void AddAnswer(Candidate& candidate, ToolCallParser::Output output);
   void WriteToken(const Sequence& sequence, const SequenceResult& result, absl::Time now, bool* stop_found);
   void PushDelta(Candidate& candidate);
   int NumReasoningTokens(const Sequence& sequence) const;
@@ -70,7 +81,9 @@ class OutputWriter {
   std::shared_ptr<const Request> request_;
   StopConditions stop_;
   const Tokenizer* tokenizer_;
-  std::optional<ReasoningMarks> reasoning_marks_;  // nullopt: the model has none
+  OutputFormats formats_;
+  bool separates_reasoning_, parses_tool_calls_;
+  bool calls_once_;  // the output ends with its first call
   std::shared_ptr<GenerationStream> stream_;
   bool writes_text_;
   PromptEvent prompt_;

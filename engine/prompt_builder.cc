@@ -10,6 +10,7 @@
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 #include "engine/request/errors.h"
+#include "engine/tool_call_constraint.h"
 
 namespace expertd {
 namespace {
@@ -157,9 +158,29 @@ absl::StatusOr<std::shared_ptr<Constraint>> PromptBuilder::Compile(const Constra
     return MakeError(absl::StatusCode::kResourceExhausted, message,
                      {.reason = std::string(error_reason::kTooManyBytes)});
   }
+  const bool is_of_tools = spec.kind == ConstraintSpec::Kind::kToolCalls;
+  const std::string_view field = is_of_tools ? "chat.tools" : "structured";
   ErrorDetail detail{.reason = std::string(error_reason::kInvalidConstraint)};
-  detail.violations.emplace_back("structured", message);
-  return MakeError(absl::StatusCode::kInvalidArgument, StrCat("structured: ", message), detail);
+  detail.violations.emplace_back(field, message);
+  return MakeError(absl::StatusCode::kInvalidArgument, StrCat(field, ": ", message), detail);
+}
+
+absl::Status PromptBuilder::AddConstraint(const RequestSpec& spec, BuiltPrompt& built) const {
+  std::optional<ConstraintSpec> wanted = spec.constraint;
+  const auto* chat = std::get_if<ChatInput>(&spec.input);
+  if (chat != nullptr && options_.tokenizer != nullptr) {
+    ASSIGN_OR_RETURN(std::optional<ToolCallConstraint> calls,
+                     MakeToolCallConstraint(*chat, wanted.has_value(), options_.tool_format, *options_.tokenizer));
+    if (calls.has_value()) {
+      if (!wanted.has_value()) wanted.emplace();
+      if (!spec.constraint.has_value() || chat->tool_use.is_required) wanted->kind = ConstraintSpec::Kind::kToolCalls;
+      wanted->tool_calls = std::move(calls->form);
+      built.constraint_trigger = calls->trigger_token;
+    }
+  }
+  if (!wanted.has_value()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(built.constraint, Compile(*wanted));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<SamplingParams> PromptBuilder::ResolveSampling(const SamplingOverrides& overrides) const {
@@ -252,9 +273,7 @@ absl::StatusOr<BuiltPrompt> PromptBuilder::Build(const Request& request) const {
   }
   ASSIGN_OR_RETURN(built.stop, ResolveStop(spec.stop, static_cast<int64_t>(built.tokens.size())));
   ASSIGN_OR_RETURN(built.sampling, ResolveSampling(spec.sampling));
-  if (spec.constraint.has_value()) {
-    ASSIGN_OR_RETURN(built.constraint, Compile(*spec.constraint));
-  }
+  RETURN_IF_ERROR(AddConstraint(spec, built));
   return built;
 }
 

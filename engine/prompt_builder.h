@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "engine/structured/constraint_compiler.h"
 #include "engine/text/chat_template.h"
 #include "engine/text/tokenizer.h"
+#include "engine/text/tool_call_parser.h"
 
 namespace expertd {
 
@@ -25,6 +27,7 @@ struct BuiltPrompt {
   StopConditions stop;             // max_tokens resolved: prompt + max_tokens <= max_model_len
   absl::Duration template_time;    // of a conversation
   std::shared_ptr<Constraint> constraint;  // null: none
+  int32_t constraint_trigger = -1;         // the token from which it holds; -1: from the beginning
 };
 
 struct PromptBuilderOptions {
@@ -32,6 +35,7 @@ struct PromptBuilderOptions {
   const ChatTemplate* chat_template = nullptr;    // may be null
   GenerationDefaults defaults;
   ConstraintCompiler* constraint_compiler = nullptr;  // null without a tokenizer
+  std::optional<ToolFormat> tool_format;          // nullopt: not known
   int32_t vocab_size = 0;
   int32_t max_model_len = 0;
 };
@@ -52,6 +56,8 @@ class PromptBuilder {
 
  private:
   absl::StatusOr<std::vector<int32_t>> Encode(const TextInput& input) const;
+  // Fills built.constraint by what the request says of its output's form and of its tools.
+  absl::Status AddConstraint(const RequestSpec& spec, BuiltPrompt& built) const;
   absl::StatusOr<std::shared_ptr<Constraint>> Compile(const ConstraintSpec& spec) const;
   absl::StatusOr<SamplingParams> ResolveSampling(const SamplingOverrides& overrides) const;
   absl::StatusOr<StopConditions> ResolveStop(const StopOverrides& overrides, int64_t num_prompt_tokens) const;

@@ -70,7 +70,8 @@ constexpr std::array<std::pair<absl::StatusCode, const char*>, 17> kCodes = {{
 std::string_view FinishLabel(const SequenceStats& stats) {
   switch (stats.reason) {
     case FinishReason::kStop:
-    case FinishReason::kStopSequence: return "stop";
+    case FinishReason::kStopSequence:
+    case FinishReason::kToolCalls: return "stop";
     case FinishReason::kMaxTokens:
     case FinishReason::kContextLength: return "length";
     case FinishReason::kTimeLimit: return "time_limit";

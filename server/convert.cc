@@ -95,12 +95,6 @@ absl::Status CheckFeatures(const v1::GenerateRequest& request) {
   if (sampling.no_repeat_ngram_size() != 0) {
     return UnsupportedFeature("sampling.no_repeat_ngram_size", "a ban on repetitions is not supported");
   }
-  if (request.output().separate_reasoning()) {
-    return UnsupportedFeature("output.separate_reasoning", "splitting off of reasoning is not supported");
-  }
-  if (request.output().parse_tool_calls()) {
-    return UnsupportedFeature("output.parse_tool_calls", "parsing of tool calls is not supported");
-  }
   if (request.output().stream().progress()) {
     return UnsupportedFeature("output.stream.progress", "progress events are not supported");
   }
@@ -250,6 +244,7 @@ v1::FinishReason ToProto(FinishReason reason) {
   switch (reason) {
     case FinishReason::kStop: return v1::FINISH_REASON_STOP;
     case FinishReason::kStopSequence: return v1::FINISH_REASON_STOP_SEQUENCE;
+    case FinishReason::kToolCalls: return v1::FINISH_REASON_TOOL_CALLS;
     case FinishReason::kMaxTokens: return v1::FINISH_REASON_MAX_TOKENS;
     case FinishReason::kContextLength: return v1::FINISH_REASON_CONTEXT_LENGTH;
     case FinishReason::kTimeLimit: return v1::FINISH_REASON_TIME_LIMIT;
@@ -297,6 +292,13 @@ bool HasStopMatch(const FinishedEvent& event) {
          (event.stop_token >= 0 || !event.stop_string.empty());
 }
 
+void FillToolCall(ToolCallEvent&& event, v1::ToolCall* call) {
+  call->set_index(static_cast<uint32_t>(event.index));
+  call->set_id(std::move(event.id));
+  call->set_name(std::move(event.name));
+  call->set_arguments_json(std::move(event.arguments));
+}
+
 }  // namespace
 
 absl::StatusOr<ConvertedRequest> ToRequestSpec(const v1::GenerateRequest& request, const RequestLimits& limits) {
@@ -318,6 +320,8 @@ absl::StatusOr<ConvertedRequest> ToRequestSpec(const v1::GenerateRequest& reques
   if (output.has_text()) spec.output.text = output.text();
   spec.output.token_ids = output.token_ids();
   spec.output.echo = output.echo();
+  spec.output.separate_reasoning = output.separate_reasoning();
+  spec.output.parse_tool_calls = output.parse_tool_calls();
   if (output.has_skip_special_tokens()) spec.output.skip_special_tokens = output.skip_special_tokens();
   if (output.has_logprobs()) {
     spec.sampling.logprobs = ReadLogprobs("output.logprobs", output.logprobs(), /*is_prompt=*/false, violations);
@@ -367,6 +371,8 @@ void FillPrompt(PromptEvent&& event, const Tokenizer* tokenizer, v1::PromptInfo*
 void FillDelta(DeltaEvent&& event, const Tokenizer* tokenizer, v1::Delta* delta) {
   delta->set_index(static_cast<uint32_t>(event.candidate_index));
   delta->set_text(std::move(event.text));
+  delta->set_reasoning(std::move(event.reasoning));
+  for (ToolCallEvent& piece : event.tool_calls) FillToolCall(std::move(piece), delta->add_tool_calls());
   delta->set_num_tokens(static_cast<uint32_t>(event.num_tokens));
   if (!event.token_ids.empty()) delta->mutable_token_ids()->Add(event.token_ids.begin(), event.token_ids.end());
   if (!event.logprobs.empty()) FillLogprobs(event.logprobs, tokenizer, delta->mutable_logprobs());
@@ -404,6 +410,14 @@ void FillTiming(const RequestTiming& timing, absl::Duration tokenize_time, v1::T
 
 void AppendDelta(DeltaEvent&& event, const Tokenizer* tokenizer, v1::Candidate* candidate) {
   candidate->mutable_text()->append(event.text);
+  candidate->mutable_reasoning()->append(event.reasoning);
+  for (ToolCallEvent& piece : event.tool_calls) {
+    if (piece.index < candidate->tool_calls_size()) {
+      candidate->mutable_tool_calls(piece.index)->mutable_arguments_json()->append(piece.arguments);
+    } else {
+      FillToolCall(std::move(piece), candidate->add_tool_calls());
+    }
+  }
   candidate->set_num_tokens(candidate->num_tokens() + static_cast<uint32_t>(event.num_tokens));
   candidate->mutable_token_ids()->Add(event.token_ids.begin(), event.token_ids.end());
   FillLogprobs(event.logprobs, tokenizer, candidate->mutable_logprobs());
@@ -414,15 +428,6 @@ void SetFinished(FinishedEvent&& event, v1::Candidate* candidate) {
   candidate->set_seed(event.seed);
   candidate->set_num_tokens(static_cast<uint32_t>(event.num_output_tokens));
   if (HasStopMatch(event)) FillStopMatch(event, candidate->mutable_stop_match());
-}
-
-void MergeDelta(DeltaEvent&& later, DeltaEvent& earlier) {
-  earlier.text += later.text;
-  earlier.token_ids.insert(earlier.token_ids.end(), later.token_ids.begin(), later.token_ids.end());
-  earlier.logprobs.insert(earlier.logprobs.end(), std::make_move_iterator(later.logprobs.begin()),
-                          std::make_move_iterator(later.logprobs.end()));
-  earlier.num_tokens += later.num_tokens;
-  earlier.num_merged += later.num_merged + 1;
 }
 
 void FillModel(const EngineInfo& info, const RequestLimits& limits, bool has_tokenizer, absl::Time create_time,
@@ -447,8 +452,8 @@ void FillModel(const EngineInfo& info, const RequestLimits& limits, bool has_tok
   can->set_logprobs(limits.max_logprobs > 0);
   can->set_prompt_logprobs(limits.max_logprobs > 0);
   can->set_structured_output(has_tokenizer);
-  can->set_tool_call_parsing(false);
-  can->set_reasoning_parsing(false);
+  can->set_tool_call_parsing(info.parses_tool_calls);
+  can->set_reasoning_parsing(info.splits_reasoning);
   can->set_adapters(false);
 
   v1::ModelLimits* most = model->mutable_limits();

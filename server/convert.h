@@ -63,9 +63,6 @@ void FillTiming(const RequestTiming& timing, absl::Duration tokenize_time, v1::T
 void AppendDelta(DeltaEvent&& event, const Tokenizer* tokenizer, v1::Candidate* candidate);
 void SetFinished(FinishedEvent&& event, v1::Candidate* candidate);
 
-// Merges `later` into `earlier`; both of one candidate.
-void MergeDelta(DeltaEvent&& later, DeltaEvent& earlier);
-
 void FillModel(const EngineInfo& info, const RequestLimits& limits, bool has_tokenizer, absl::Time create_time,
                v1::Model* model);
 void FillLoad(const EngineLoad& load, absl::Time time, v1::Load* proto);

@@ -179,7 +179,6 @@ absl::StatusOr<Json> ToolsOf(const v1::ChatInput& chat) {
     if (!chat.tools(i).has_function()) return InvalidParameter(path, "is missing");
     const v1::FunctionTool& function = chat.tools(i).function();
     RETURN_IF_ERROR(CheckToolName(function.name(), path + ".name"));
-    if (function.strict()) return UnsupportedFeature(path + ".strict", "calls are not forced to follow the schema");
     ASSIGN_OR_RETURN(Json parameters,
                      JsonObjectOf(function.parameters_json_schema(), path + ".parameters_json_schema"));
     Json entry = Json::object();
@@ -190,15 +189,27 @@ absl::StatusOr<Json> ToolsOf(const v1::ChatInput& chat) {
     entry["function"]["parameters"] = std::move(parameters);
     tools.push_back(std::move(entry));
   }
-  const v1::ToolChoice& choice = chat.tool_choice();
-  if (choice.choice_case() == v1::ToolChoice::kFunctionName) {
-    return UnsupportedFeature("chat.tool_choice.function_name", "a call can't be forced");
-  }
-  if (choice.mode() == v1::ToolChoice::MODE_REQUIRED) {
-    return UnsupportedFeature("chat.tool_choice.mode", "a call can't be forced (REQUIRED)");
-  }
-  if (tools.empty() || choice.mode() == v1::ToolChoice::MODE_NONE) return Json(nullptr);
+  if (tools.empty() || chat.tool_choice().mode() == v1::ToolChoice::MODE_NONE) return Json(nullptr);
   return tools;
+}
+
+absl::StatusOr<ToolUse> ToolUseOf(const v1::ChatInput& chat) {
+  const v1::ToolChoice& choice = chat.tool_choice();
+  ToolUse use;
+  use.only_tool = choice.function_name();
+  use.is_required = choice.has_function_name() || choice.mode() == v1::ToolChoice::MODE_REQUIRED;
+  use.is_single = chat.has_parallel_tool_calls() && !chat.parallel_tool_calls();
+  if (use.is_required && chat.tools().empty()) return InvalidParameter("chat.tool_choice", "needs tools");
+  bool is_known = !choice.has_function_name();
+  for (const v1::Tool& tool : chat.tools()) {
+    const v1::FunctionTool& function = tool.function();
+    if (function.strict()) use.strict_tools.push_back(function.name());
+    is_known = is_known || function.name() == choice.function_name();
+  }
+  if (is_known) return use;
+  return InvalidParameter("chat.tool_choice.function_name",
+                          StrCat("is '", ToValidUtf8(choice.function_name(), kMaxToolNameBytes),
+                                 "'; must be the name of one of chat.tools"));
 }
 
 absl::StatusOr<Json> ToJson(const google::protobuf::Value& value, int depth);
@@ -286,9 +297,6 @@ absl::StatusOr<ChatInput> ToChatInput(const v1::ChatInput& chat) {
   if (chat.has_chat_template()) {
     return UnsupportedFeature("chat.chat_template", "templates are taken from the model's folder only");
   }
-  if (chat.has_parallel_tool_calls() && !chat.parallel_tool_calls()) {
-    return UnsupportedFeature("chat.parallel_tool_calls", "the number of calls can't be limited");
-  }
   if (chat.continue_final_message() && chat.add_generation_prompt()) {
     return InvalidParameter("chat.continue_final_message", "excludes chat.add_generation_prompt");
   }
@@ -298,6 +306,7 @@ absl::StatusOr<ChatInput> ToChatInput(const v1::ChatInput& chat) {
     input.messages.push_back(std::move(message));
   }
   ASSIGN_OR_RETURN(input.tools, ToolsOf(chat));
+  ASSIGN_OR_RETURN(input.tool_use, ToolUseOf(chat));
   ASSIGN_OR_RETURN(input.template_kwargs, TemplateKwargsOf(chat));
   input.continue_final_message = chat.continue_final_message();
   input.add_generation_prompt =

@@ -176,7 +176,7 @@ void StreamReactor::FillFromDelta(DeltaEvent&& event) {
 void StreamReactor::Sort(StreamEvent&& event) {
   if (DeltaEvent* delta = std::get_if<DeltaEvent>(&event)) {
     Held& held = held_[delta->candidate_index];
-    if (held.delta.num_tokens == 0 && held.delta.text.empty()) {
+    if (held.delta.empty()) {
       held.delta = std::move(*delta);
     } else {
       MergeDelta(std::move(*delta), held.delta);
@@ -198,7 +198,7 @@ void StreamReactor::Sort(StreamEvent&& event) {
 }
 
 void StreamReactor::ReleaseHeld(Held& held) {
-  if (held.delta.num_tokens == 0 && held.delta.text.empty()) return;
+  if (held.delta.empty()) return;
   outbox_.push_back(std::exchange(held.delta, DeltaEvent{}));
 }
 

@@ -292,6 +292,9 @@ absl::StatusOr<v1::GenerateRequest> ReadChatRequest(const Json& body) {
   RETURN_IF_ERROR(ReadSharedFields(fields, request));
   ASSIGN_OR_RETURN(*request.mutable_chat(), ReadChat(fields));
   RETURN_IF_ERROR(ReadLogprobs(fields, *request.mutable_output()));
+  // What a model does not mark stays in the text.
+  request.mutable_output()->set_separate_reasoning(true);
+  request.mutable_output()->set_parse_tool_calls(request.chat().tools_size() > 0);
   return request;
 }
 

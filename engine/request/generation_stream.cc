@@ -13,15 +13,23 @@ void Append(std::vector<T>& to, std::vector<T>&& from) {
   to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
 }
 
-void Merge(DeltaEvent& pending, DeltaEvent&& next) {
-  pending.text += next.text;
-  Append(pending.token_ids, std::move(next.token_ids));
-  Append(pending.logprobs, std::move(next.logprobs));
-  pending.num_tokens += next.num_tokens;
-  pending.num_merged += next.num_merged + 1;
-}
-
 }  // namespace
+
+void MergeDelta(DeltaEvent&& later, DeltaEvent& earlier) {
+  earlier.text += later.text;
+  earlier.reasoning += later.reasoning;
+  for (ToolCallEvent& piece : later.tool_calls) {
+    if (!earlier.tool_calls.empty() && earlier.tool_calls.back().index == piece.index) {
+      earlier.tool_calls.back().arguments += piece.arguments;
+    } else {
+      earlier.tool_calls.push_back(std::move(piece));
+    }
+  }
+  Append(earlier.token_ids, std::move(later.token_ids));
+  Append(earlier.logprobs, std::move(later.logprobs));
+  earlier.num_tokens += later.num_tokens;
+  earlier.num_merged += later.num_merged + 1;
+}
 
 void GenerationStream::Push(StreamEvent event) {
   bool calls_back;
@@ -86,7 +94,7 @@ bool GenerationStream::MergeIntoPending(StreamEvent& event) {
     auto* delta = std::get_if<DeltaEvent>(&*pending);
     if (delta == nullptr) return false;
     if (delta->candidate_index != next->candidate_index) continue;
-    Merge(*delta, std::move(*next));
+    MergeDelta(std::move(*next), *delta);
     return true;
   }
   return false;

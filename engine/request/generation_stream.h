@@ -32,14 +32,26 @@ struct PromptEvent {
   std::vector<TokenLogprob> logprobs;          // if asked; the first token has none
 };
 
+// A call of a tool, or a piece of one: the first piece has the id and the name, all have a part of the arguments.
+struct ToolCallEvent {
+  int32_t index = 0;                           // among the candidate's calls
+  std::string id, name;
+  std::string arguments;                       // JSON
+};
+
 // New output of one candidate.
 struct DeltaEvent {
   int32_t candidate_index = 0;
   std::string text;
+  std::string reasoning;                       // if split off
+  std::vector<ToolCallEvent> tool_calls;       // if parsed
   std::vector<int32_t> token_ids;
   std::vector<TokenLogprob> logprobs;
   int32_t num_tokens = 0;                      // generated since the last delta (text may lag behind tokens)
   int32_t num_merged = 0;                      // deltas merged into this one while the reader was slow
+
+  // Nothing has come.
+  bool empty() const { return num_tokens == 0 && text.empty() && reasoning.empty() && tool_calls.empty(); }
 };
 
 // Once per candidate.
@@ -65,6 +77,9 @@ struct SummaryEvent {
   int32_t num_reasoning_tokens = 0;            // of the output, between the marks of reasoning
   RequestTiming timing;
 };
+
+// Puts `later` behind `earlier`, of the same candidate.
+void MergeDelta(DeltaEvent&& later, DeltaEvent& earlier);
 
 using StreamEvent = std::variant<PromptEvent, DeltaEvent, FinishedEvent, SummaryEvent>;
 

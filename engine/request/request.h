@@ -31,10 +31,19 @@ struct TokenInput {
   std::vector<int32_t> ids;
 };
 
+// How the model may use the tools of a conversation.
+struct ToolUse {
+  bool is_required = false;               // the answer is calls and nothing else, each after its tool's schema
+  std::string only_tool;                  // of these only this one, once; empty: any
+  bool is_single = false;                 // one call at most
+  std::vector<std::string> strict_tools;  // whose calls follow their schemas when they are made
+};
+
 // A conversation, rendered by the model's chat template.
 struct ChatInput {
   Json messages = Json::array();         // [{role, content, ...}], the shape that chat templates read
   Json tools;                            // array, or null
+  ToolUse tool_use;
   Json template_kwargs = Json::object(); // enable_thinking and the like
   bool add_generation_prompt = true;
   bool continue_final_message = false;
@@ -70,6 +79,8 @@ struct OutputOptions {
   bool token_ids = false;
   bool echo = false;                 // the prompt's text (and log-probabilities, if asked) before the output
   bool skip_special_tokens = true;
+  bool separate_reasoning = false;   // where the model marks it
+  bool parse_tool_calls = false;     // where the model's format is known, and the request has tools
 };
 
 struct SchedulingOptions {

@@ -23,6 +23,7 @@ enum class FinishReason {
   kNone,
   kStop,           // an EOS token of the model, or the constraint allows no further token
   kStopSequence,   // a stop string or stop id of the caller
+  kToolCalls,      // as kStop or kStopSequence; the output has calls of tools
   kMaxTokens,
   kContextLength,
   kTimeLimit,

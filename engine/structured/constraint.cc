@@ -118,7 +118,8 @@ void Constraint::Forget() {
 Constraint::State Constraint::Read(State state, int32_t token) {
   if (state == Automaton::kDead || token < 0 || token >= vocabulary_->size()) return Automaton::kDead;
   const std::string_view bytes = vocabulary_->bytes_of(token);
-  if (bytes.empty()) return automaton_.NextToken(state, token);
+  // Where a grammar names a token that has bytes too, the token is meant.
+  if (const State named = automaton_.NextToken(state, token); named != Automaton::kDead || bytes.empty()) return named;
   for (const char byte : bytes) {
     state = automaton_.Next(state, static_cast<uint8_t>(byte));
     if (state == Automaton::kDead) break;
@@ -242,8 +243,8 @@ ConstraintCursor ConstraintCursor::Clone() const {
 void ConstraintCursor::SetState(Automaton::State state) {
   *state_ = state;
   const bool is_alive = state != Automaton::kDead;
-  may_end_ = is_alive && constraint_->automaton_.accepts(state);
-  may_go_on_ = is_alive && constraint_->automaton_.has_next(state);
+  may_end_ = awaits_trigger() || (is_alive && constraint_->automaton_.accepts(state));
+  may_go_on_ = awaits_trigger() || (is_alive && constraint_->automaton_.has_next(state));
 }
 
 void ConstraintCursor::Advance(int32_t token) {
@@ -259,6 +260,7 @@ void ConstraintCursor::Advance(int32_t token) {
     phase_ = Phase::kBehindReasoning;
     return SetState(*state_);
   }
+  if (awaits_trigger() && token != prelude_->trigger_token) return;
   const bool is_blank = phase_ == Phase::kBehindReasoning &&
                         std::find(prelude_->blank_tokens.begin(), prelude_->blank_tokens.end(), token) !=
                             prelude_->blank_tokens.end();
@@ -270,7 +272,7 @@ void ConstraintCursor::Advance(int32_t token) {
 }
 
 std::shared_ptr<const TokenMask> ConstraintCursor::AllowedTokens() const {
-  if (phase_ == Phase::kReasoning) return nullptr;
+  if (phase_ == Phase::kReasoning || awaits_trigger()) return nullptr;
   std::shared_ptr<const TokenMask> mask;
   {
     absl::MutexLock lock(&constraint_->mutex_);

@@ -94,11 +94,13 @@ class Constraint {
   std::vector<std::weak_ptr<State>> cursor_states_ ABSL_GUARDED_BY(mutex_);
 };
 
-// A model that reasons before it answers: the constraint holds for the answer.
+// What may stand before the text that the constraint holds for: a model's reasoning, and then anything up to a token
+// that begins that text.
 struct ConstraintPrelude {
-  int32_t open_token = -1, close_token = -1;  // the marks round the reasoning
+  int32_t open_token = -1, close_token = -1;  // the marks round the reasoning; -1: none
   bool is_open = false;                       // the prompt has opened it
   std::vector<int32_t> blank_tokens;          // line breaks: one may stand behind the closing mark
+  int32_t trigger_token = -1;                 // may never come; -1: the constraint holds from the beginning
 };
 
 // Not thread-safe; those of one constraint may be used at once.
@@ -119,7 +121,8 @@ class ConstraintCursor {
   // It must: nothing may follow.
   bool must_end() const { return may_end_ && !may_go_on_; }
 
-  // What may be written next besides an end, as a mask of vocabulary(). Null when everything may: within reasoning.
+  // What may be written next besides an end, as a mask of vocabulary(). Null when everything may: within reasoning, and
+  // before the trigger.
   // May take a moment where the grammar was not yet used. Nothing is allowed where finding out would take too much
   // memory: a grammar of very many readings.
   std::shared_ptr<const TokenMask> AllowedTokens() const;
@@ -130,6 +133,9 @@ class ConstraintCursor {
   enum class Phase { kMayReason, kReasoning, kBehindReasoning, kAnswer };
 
   ConstraintCursor() = default;
+  bool awaits_trigger() const {
+    return prelude_ != nullptr && prelude_->trigger_token >= 0 && phase_ != Phase::kAnswer;
+  }
   void SetState(Automaton::State state) ABSL_EXCLUSIVE_LOCKS_REQUIRED(constraint_->mutex_);
 
   std::shared_ptr<Constraint> constraint_;

@@ -13,36 +13,41 @@ namespace {
 std::string KeyOf(const ConstraintSpec& spec) {
   std::string key = StrCat(static_cast<int>(spec.kind), ":", spec.text);
   for (const std::string& choice : spec.choices) key += StrCat(choice.size(), ":", choice);
+  if (spec.tool_calls.has_value()) key += KeyOf(*spec.tool_calls);
   return key;
 }
 
-absl::StatusOr<Grammar> ReadSpec(const ConstraintSpec& spec) {
-  Grammar grammar;
+absl::StatusOr<Grammar::Expression> AddForm(const ConstraintSpec& spec, Grammar& grammar) {
   switch (spec.kind) {
     case ConstraintSpec::Kind::kJsonSchema: {
       absl::StatusOr<Json> schema = ParseJson(spec.text, kMaxSchemaDepth);
       if (!schema.ok()) {
         return absl::InvalidArgumentError(StrCat("the schema is not JSON: ", ToStdView(schema.status().message())));
       }
-      ASSIGN_OR_RETURN(const Grammar::Expression start, AddJsonSchema(*schema, grammar));
-      grammar.SetStart(start);
-      return grammar;
+      return AddJsonSchema(*schema, grammar);
     }
-    case ConstraintSpec::Kind::kJsonObject: grammar.SetStart(AddJsonObject(grammar)); return grammar;
-    case ConstraintSpec::Kind::kRegex: {
-      ASSIGN_OR_RETURN(const Grammar::Expression start, AddRegex(spec.text, grammar));
-      grammar.SetStart(start);
-      return grammar;
-    }
-    case ConstraintSpec::Kind::kGrammar: return ReadEbnf(spec.text);
+    case ConstraintSpec::Kind::kJsonObject: return AddJsonObject(grammar);
+    case ConstraintSpec::Kind::kRegex: return AddRegex(spec.text, grammar);
+    case ConstraintSpec::Kind::kGrammar: return AddEbnf(spec.text, grammar);
     case ConstraintSpec::Kind::kChoices: {
       std::vector<Grammar::Expression> choices;
       for (const std::string& choice : spec.choices) choices.push_back(grammar.Bytes(choice));
-      grammar.SetStart(grammar.Choice(std::move(choices)));
-      return grammar;
+      return grammar.Choice(std::move(choices));
     }
+    case ConstraintSpec::Kind::kToolCalls: return grammar.Nothing();
   }
   return absl::InternalError("a constraint of no kind");
+}
+
+absl::StatusOr<Grammar> ReadSpec(const ConstraintSpec& spec) {
+  Grammar grammar;
+  ASSIGN_OR_RETURN(Grammar::Expression start, AddForm(spec, grammar));
+  if (spec.tool_calls.has_value()) {
+    ASSIGN_OR_RETURN(const Grammar::Expression calls, AddToolCalls(*spec.tool_calls, grammar));
+    start = grammar.Choice({start, calls});
+  }
+  grammar.SetStart(start);
+  return grammar;
 }
 
 }  // namespace

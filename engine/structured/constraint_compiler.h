@@ -6,6 +6,7 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -17,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "engine/structured/constraint.h"
+#include "engine/structured/tool_call_form.h"
 
 namespace expertd {
 
@@ -27,11 +29,13 @@ struct ConstraintSpec {
     kRegex,       // `text` matches the whole output
     kGrammar,     // `text`: EBNF
     kChoices,     // one of `choices`
+    kToolCalls,   // none but those of `tool_calls`
   };
 
   Kind kind = Kind::kJsonObject;
   std::string text;
   std::vector<std::string> choices;
+  std::optional<ToolCallForm> tool_calls;  // may stand in place of what `kind` says
 };
 
 // Thread-safe.

@@ -21,9 +21,9 @@ bool IsNameCharacter(char c) {
 
 class EbnfReader {
  public:
-  explicit EbnfReader(std::string_view text) : text_(text), reader_(text) {}
+  EbnfReader(std::string_view text, Grammar& grammar) : text_(text), reader_(text), grammar_(grammar) {}
 
-  absl::StatusOr<Grammar> ReadAll() {
+  absl::StatusOr<Grammar::Expression> ReadAll() {
     SkipBlanks(/*and_lines=*/true);
     while (!reader_.at_end()) {
       if (absl::Status status = ReadRule(); !status.ok()) return status;
@@ -34,8 +34,7 @@ class EbnfReader {
     }
     const auto root = rules_.find("root");
     if (root == rules_.end()) return absl::InvalidArgumentError("grammar: there is no rule 'root'");
-    grammar_.SetStart(grammar_.Call(root->second.rule));
-    return std::move(grammar_);
+    return grammar_.Call(root->second.rule);
   }
 
  private:
@@ -192,12 +191,14 @@ class EbnfReader {
 
   std::string_view text_;
   PatternReader reader_;
-  Grammar grammar_;
+  Grammar& grammar_;
   absl::flat_hash_map<std::string, RuleInfo> rules_;
 };
 
 }  // namespace
 
-absl::StatusOr<Grammar> ReadEbnf(std::string_view text) { return EbnfReader(text).ReadAll(); }
+absl::StatusOr<Grammar::Expression> AddEbnf(std::string_view text, Grammar& grammar) {
+  return EbnfReader(text, grammar).ReadAll();
+}
 
 }  // namespace expertd

@@ -12,6 +12,6 @@ namespace expertd {
 // escapes, [classes], `.` (any character), ( ), `* + ? {m} {m,} {m,n}`, `|`, comments from # to the end of the line.
 // Errors: InvalidArgument with line and column: a rule that is called and not defined, or defined twice; no `root`;
 // groups deeper than PatternReader::kMaxNesting; what is not well-formed.
-absl::StatusOr<Grammar> ReadEbnf(std::string_view text);
+absl::StatusOr<Grammar::Expression> AddEbnf(std::string_view text, Grammar& grammar);
 
 }  // namespace expertd

@@ -41,7 +41,7 @@ class Grammar {
     kChoice,      // one of the operands
     kRepeat,      // the operand from `minimum` to `maximum` times
     kRule,        // what a rule stands for
-    kToken,       // one token of the vocabulary, by its id: for special tokens, which no bytes match
+    kToken,       // one token of the vocabulary, by its id: for special tokens, which no bytes match, and marks
   };
 
   struct Node {

@@ -230,8 +230,12 @@ absl::StatusOr<Sources> FindSources(const std::string& model_dir) {
 
 }  // namespace
 
-ChatTemplate::ChatTemplate(Variant main, std::unique_ptr<Variant> for_tools, SpecialTokens tokens)
-    : main_(std::move(main)), for_tools_(std::move(for_tools)), tokens_(std::move(tokens)) {}
+ChatTemplate::ChatTemplate(Variant main, std::unique_ptr<Variant> for_tools, SpecialTokens tokens,
+                           std::string tool_source)
+    : main_(std::move(main)),
+      for_tools_(std::move(for_tools)),
+      tool_source_(std::move(tool_source)),
+      tokens_(std::move(tokens)) {}
 
 absl::StatusOr<ChatTemplate::Variant> ChatTemplate::ParseVariant(const std::string& source) {
   ASSIGN_OR_RETURN(jinja::Template parsed, jinja::Template::Parse(source));
@@ -246,7 +250,8 @@ absl::StatusOr<ChatTemplate> ChatTemplate::Parse(const std::string& source, Spec
     ASSIGN_OR_RETURN(Variant parsed, ParseVariant(tool_source));
     for_tools = std::make_unique<Variant>(std::move(parsed));
   }
-  return ChatTemplate(std::move(main), std::move(for_tools), std::move(tokens));
+  return ChatTemplate(std::move(main), std::move(for_tools), std::move(tokens),
+                      tool_source.empty() ? source : tool_source);
 }
 
 absl::StatusOr<std::string> ChatTemplate::Render(const Json& messages, const Json* tools, const Json& kwargs,

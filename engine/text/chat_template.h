@@ -43,17 +43,21 @@ class ChatTemplate {
   absl::StatusOr<std::string> Render(const Json& messages, const Json* tools, const Json& kwargs,
                                      const ChatRenderOptions& options) const;
 
+  // The source of the template that serves requests with tools.
+  const std::string& tool_source() const { return tool_source_; }
+
  private:
   struct Variant {
     jinja::Template parsed;
     bool asks_for_no_content;
   };
 
-  ChatTemplate(Variant main, std::unique_ptr<Variant> for_tools, SpecialTokens tokens);
+  ChatTemplate(Variant main, std::unique_ptr<Variant> for_tools, SpecialTokens tokens, std::string tool_source);
   static absl::StatusOr<Variant> ParseVariant(const std::string& source);
 
   Variant main_;
   std::unique_ptr<Variant> for_tools_;  // null: main_ serves both
+  std::string tool_source_;
   friend absl::StatusOr<ChatTemplate> LoadChatTemplate(const std::string& model_dir);
 
   SpecialTokens tokens_;

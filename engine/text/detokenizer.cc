@@ -1,16 +1,21 @@
 #include "engine/text/detokenizer.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "engine/text/unicode.h"
 
 namespace expertd {
 
-Detokenizer::Detokenizer(const Tokenizer& tokenizer, bool skip_special_tokens)
+Detokenizer::Detokenizer(const Tokenizer& tokenizer, bool skip_special_tokens, std::vector<TokenId> kept)
     : tokenizer_(&tokenizer),
       skip_special_tokens_(skip_special_tokens),
+      kept_(std::move(kept)),
       strip_next_space_(tokenizer.strips_leading_space()) {}
 
 std::string Detokenizer::Append(TokenId id) {
-  if (skip_special_tokens_ && tokenizer_->IsSpecial(id)) return "";
+  const bool is_dropped = skip_special_tokens_ && tokenizer_->IsSpecial(id);
+  if (is_dropped && std::find(kept_.begin(), kept_.end(), id) == kept_.end()) return "";
   std::string_view bytes = tokenizer_->TokenBytes(id);
   if (bytes.empty()) return "";
   if (strip_next_space_ && bytes[0] == ' ') bytes.remove_prefix(1);

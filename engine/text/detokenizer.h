@@ -4,6 +4,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "engine/text/tokenizer.h"
 
@@ -15,8 +16,9 @@ namespace expertd {
 // maximal subparts"; the same as Python's errors="replace").
 class Detokenizer {
  public:
-  // `tokenizer` must outlive this object. `skip_special_tokens` drops ids whose Tokenizer::IsSpecial is true.
-  Detokenizer(const Tokenizer& tokenizer, bool skip_special_tokens);
+  // `tokenizer` must outlive this object. `skip_special_tokens` drops ids whose Tokenizer::IsSpecial is true, but for
+  // those of `kept`.
+  Detokenizer(const Tokenizer& tokenizer, bool skip_special_tokens, std::vector<TokenId> kept = {});
 
   // Adds one id; returns the text that has become complete, possibly empty. Ids without text are ignored.
   std::string Append(TokenId id);
@@ -30,6 +32,7 @@ class Detokenizer {
  private:
   const Tokenizer* tokenizer_;
   bool skip_special_tokens_;
+  std::vector<TokenId> kept_;
   bool strip_next_space_;
   std::string pending_;  // a proper prefix of a character
 };

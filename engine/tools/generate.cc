@@ -121,6 +121,7 @@ absl::StatusOr<std::vector<RequestInput>> CollectPrompts(const GenerateOptions& 
 std::string_view FinishName(FinishReason reason) {
   switch (reason) {
     case FinishReason::kStop: return "stop";
+    case FinishReason::kToolCalls: return "tool_calls";
     case FinishReason::kStopSequence: return "stop_sequence";
     case FinishReason::kMaxTokens: return "max_tokens";
     case FinishReason::kContextLength: return "context_length";

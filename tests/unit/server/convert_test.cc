@@ -451,10 +451,6 @@ TEST(ConvertTest, FeaturesOfLaterAreRefusedByName) {
   EXPECT_EQ(OutcomeOf([](auto& r) { r.mutable_sampling()->set_typical_p(kNan); }), Unsupported("sampling.typical_p"));
   EXPECT_EQ(OutcomeOf([](auto& r) { r.mutable_sampling()->set_no_repeat_ngram_size(3); }),
             Unsupported("sampling.no_repeat_ngram_size"));
-  EXPECT_EQ(OutcomeOf([](auto& r) { r.mutable_output()->set_separate_reasoning(true); }),
-            Unsupported("output.separate_reasoning"));
-  EXPECT_EQ(OutcomeOf([](auto& r) { r.mutable_output()->set_parse_tool_calls(true); }),
-            Unsupported("output.parse_tool_calls"));
   EXPECT_EQ(OutcomeOf([](auto& r) { r.mutable_output()->mutable_stream()->set_progress(true); }),
             Unsupported("output.stream.progress"));
   EXPECT_EQ(OutcomeOf([](auto& r) { r.mutable_scheduling()->mutable_ttft_target(); }),
@@ -469,8 +465,6 @@ TEST(ConvertTest, FeaturesOfLaterAreAcceptedWhenTheyAskForNothing) {
   EXPECT_EQ(OutcomeOf([](auto& r) { r.mutable_sampling()->set_typical_p(1); }), "ok");
   EXPECT_EQ(OutcomeOf([](auto& r) { r.mutable_sampling()->set_no_repeat_ngram_size(0); }), "ok");
   EXPECT_EQ(OutcomeOf([](auto& r) { r.mutable_sampling()->set_deterministic(false); }), "ok");
-  EXPECT_EQ(OutcomeOf([](auto& r) { r.mutable_output()->set_separate_reasoning(false); }), "ok");
-  EXPECT_EQ(OutcomeOf([](auto& r) { r.mutable_output()->set_parse_tool_calls(false); }), "ok");
   EXPECT_EQ(OutcomeOf([](auto& r) { r.mutable_output()->mutable_stream()->set_progress(false); }), "ok");
 }
 
@@ -625,17 +619,34 @@ TEST(ConvertChatTest, FeaturesOfLaterAreRefusedByName) {
   EXPECT_EQ(OutcomeOfChat([](auto& chat) { chat.mutable_messages(0)->add_parts()->mutable_video(); }),
             Unsupported("chat.messages[0].parts[1].video"));
   EXPECT_EQ(OutcomeOfChat([](auto& chat) { chat.set_chat_template("{{x}}"); }), Unsupported("chat.chat_template"));
-  EXPECT_EQ(OutcomeOfChat([](auto& chat) { chat.set_parallel_tool_calls(false); }),
-            Unsupported("chat.parallel_tool_calls"));
-  EXPECT_EQ(OutcomeOfChat([](auto& chat) { chat.mutable_tool_choice()->set_function_name("f"); }),
-            Unsupported("chat.tool_choice.function_name"));
+}
+
+TEST(ConvertChatTest, AChoiceOfToolsNeedsTheTool) {
   EXPECT_EQ(OutcomeOfChat([](auto& chat) { chat.mutable_tool_choice()->set_mode(v1::ToolChoice::MODE_REQUIRED); }),
-            Unsupported("chat.tool_choice.mode"));
+            Invalid("chat.tool_choice"));
   EXPECT_EQ(OutcomeOfChat([](auto& chat) {
               chat.add_tools()->mutable_function()->set_name("f");
-              chat.mutable_tools(0)->mutable_function()->set_strict(true);
+              chat.mutable_tool_choice()->set_function_name("g");
             }),
-            Unsupported("chat.tools[0].function.strict"));
+            Invalid("chat.tool_choice.function_name"));
+}
+
+TEST(ConvertChatTest, TellsHowToolsMayBeUsed) {
+  v1::ChatInput chat;
+  chat.add_messages()->set_role(v1::ROLE_USER);
+  chat.mutable_messages(0)->add_parts()->set_text("hi");
+  for (const char* name : {"f", "g"}) chat.add_tools()->mutable_function()->set_name(name);
+  EXPECT_FALSE(ToChatInput(chat)->tool_use.is_required);
+
+  chat.mutable_tools(1)->mutable_function()->set_strict(true);
+  chat.set_parallel_tool_calls(false);
+  chat.mutable_tool_choice()->set_function_name("g");
+  const ToolUse use = ToChatInput(chat)->tool_use;
+
+  EXPECT_TRUE(use.is_required);
+  EXPECT_TRUE(use.is_single);
+  EXPECT_EQ(use.only_tool, "g");
+  EXPECT_THAT(use.strict_tools, ElementsAre("g"));
 }
 
 TEST(ConvertChatTest, UnknownEnumsOfOptionalFieldsMeanNotGiven) {
@@ -680,19 +691,22 @@ TEST(ConvertEventTest, LogprobsCarryTextAndBytes) {
   EXPECT_EQ(delta.logprobs(0).top(0).text(), "a");
 }
 
-TEST(ConvertEventTest, MergedDeltasKeepEverything) {
-  DeltaEvent earlier{.text = "a", .token_ids = {1}, .num_tokens = 1, .num_merged = 2};
-  earlier.logprobs.resize(1);
-  DeltaEvent later{.text = "b", .token_ids = {2, 3}, .num_tokens = 2, .num_merged = 1};
-  later.logprobs.resize(2);
+TEST(ConvertEventTest, PiecesOfCallsAreJoined) {
+  v1::Candidate candidate;
+  DeltaEvent first{.reasoning = "so"};
+  first.tool_calls = {{.index = 0, .id = "call_0", .name = "f", .arguments = "{"}};
+  DeltaEvent second;
+  second.tool_calls = {{.index = 0, .arguments = "}"}, {.index = 1, .id = "call_1", .name = "g", .arguments = "{}"}};
 
-  MergeDelta(std::move(later), earlier);
+  AppendDelta(std::move(first), nullptr, &candidate);
+  AppendDelta(std::move(second), nullptr, &candidate);
 
-  EXPECT_EQ(earlier.text, "ab");
-  EXPECT_THAT(earlier.token_ids, ElementsAre(1, 2, 3));
-  EXPECT_EQ(earlier.logprobs.size(), 3u);
-  EXPECT_EQ(earlier.num_tokens, 3);
-  EXPECT_EQ(earlier.num_merged, 4);
+  EXPECT_EQ(candidate.reasoning(), "so");
+  ASSERT_EQ(candidate.tool_calls_size(), 2);
+  EXPECT_EQ(candidate.tool_calls(0).id(), "call_0");
+  EXPECT_EQ(candidate.tool_calls(0).arguments_json(), "{}");
+  EXPECT_EQ(candidate.tool_calls(1).name(), "g");
+  EXPECT_EQ(candidate.tool_calls(1).index(), 1u);
 }
 
 TEST(StatusTest, TextsAreMadeValidAndCut) {

@@ -6,6 +6,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "engine/structured/tool_call_form.h"
+
 namespace expertd {
 namespace {
 
@@ -290,6 +292,85 @@ TEST_F(ConstraintTest, GivesItsMemoryBack) {
     EXPECT_GT(live_bytes_->load(), 0);
   }
   EXPECT_EQ(live_bytes_->load(), 0);
+}
+
+TEST_F(ConstraintTest, ATriggerBeginsIt) {
+  Grammar g;
+  g.SetStart(g.Sequence({g.Token(special_), g.Bytes("ab")}));
+  ConstraintCursor cursor(Compile(g), ConstraintPrelude{.trigger_token = special_});
+
+  EXPECT_EQ(cursor.AllowedTokens(), nullptr);
+  EXPECT_TRUE(cursor.may_end());
+  for (const int32_t token : {int32_t{'x'}, int32_t{'a'}}) cursor.Advance(token);
+  EXPECT_EQ(cursor.AllowedTokens(), nullptr);
+  EXPECT_FALSE(cursor.must_end());
+
+  cursor.Advance(special_);
+  EXPECT_FALSE(cursor.may_end());
+  ExpectMaskTellsTheTruth(cursor);
+  cursor.Advance('a');
+  cursor.Advance('b');
+  EXPECT_TRUE(cursor.must_end());
+}
+
+TEST_F(ConstraintTest, ATokenThatHasBytesCanBeNamed) {
+  const auto ab = static_cast<int32_t>(std::find(texts_.begin(), texts_.end(), "ab") - texts_.begin());
+  Grammar g;
+  g.SetStart(g.Choice({g.Sequence({g.Token(ab), g.Bytes("x")}), g.Bytes("aby")}));
+  ConstraintCursor cursor(Compile(g));
+  ExpectMaskTellsTheTruth(cursor);
+
+  cursor.Advance(ab);
+  EXPECT_TRUE(IsAllowed(*cursor.AllowedTokens(), 'x'));
+  EXPECT_FALSE(IsAllowed(*cursor.AllowedTokens(), 'y'));
+}
+
+TEST_F(ConstraintTest, ATriggerInReasoningBeginsNothing) {
+  Grammar g;
+  g.SetStart(g.Sequence({g.Token('c'), g.Bytes("ab")}));
+  ConstraintCursor cursor(Compile(g), ConstraintPrelude{.open_token = special_, .close_token = special_ + 1,
+                                                        .is_open = true, .trigger_token = 'c'});
+  cursor.Advance('c');
+  EXPECT_FALSE(cursor.may_end());
+  cursor.Advance(special_ + 1);
+  EXPECT_TRUE(cursor.may_end());
+  EXPECT_EQ(cursor.AllowedTokens(), nullptr);
+  cursor.Advance('c');
+  EXPECT_FALSE(cursor.may_end());
+  EXPECT_NE(cursor.AllowedTokens(), nullptr);
+}
+
+TEST_F(ConstraintTest, CallsOfToolsFollowTheirSchemas) {
+  ToolCallForm form;
+  form.open = {{.token = special_}, {.text = "["}};
+  form.before_name = {{.text = "<"}};
+  form.after_name = {{.text = ":"}};
+  form.after_arguments = {{.text = ">"}};
+  form.between = {{.text = ","}};
+  form.close = {{.text = "]"}};
+  form.tools = {{.name = "f", .schema = R"({"type": "object", "properties": {"n": {"const": 1}}, "required": ["n"]})"},
+                {.name = "any"}};
+  const auto matches = [&](std::string_view text) {
+    Grammar g;
+    g.SetStart(*AddToolCalls(form, g));
+    ConstraintCursor cursor(Compile(g));
+    cursor.Advance(special_);
+    for (const char byte : text) cursor.Advance(static_cast<uint8_t>(byte));
+    return cursor.may_end();
+  };
+
+  EXPECT_TRUE(matches(R"([<f:{"n": 1}>])"));
+  EXPECT_TRUE(matches(R"([<f:{"n": 1}>,<any:{"x": []}>])"));
+  EXPECT_FALSE(matches(R"([<f:{}>])"));
+  EXPECT_FALSE(matches(R"([<g:{}>])"));
+  EXPECT_FALSE(matches("[]"));
+  form.is_single = true;
+  EXPECT_TRUE(matches("[<any:{}>]"));
+  EXPECT_FALSE(matches("[<any:{}>,<any:{}>]"));
+
+  form.tools[0].schema = R"({"not": {}})";
+  Grammar g;
+  EXPECT_THAT(std::string(AddToolCalls(form, g).status().message()), testing::HasSubstr("tool f"));
 }
 
 }  // namespace

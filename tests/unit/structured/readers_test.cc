@@ -74,11 +74,14 @@ TEST(RegexTest, ASearchFindsItAnywhere) {
 }
 
 TEST(EbnfTest, RulesAlternativesAndRepetitions) {
-  const auto grammar = ReadEbnf(
+  Grammar grammar;
+  const auto start = AddEbnf(
       "# comment\nroot ::= item (\",\" item)*\n\nitem ::=\n  \"a\" | 'b'{2,3} # more\n"
-      "  | [x-z]+ | (\"(\" root\n \")\")\n");
-  ASSERT_TRUE(grammar.ok()) << grammar.status();
-  ExpectMatches(*grammar, {"a", "bb,a", "bbb,xyz", "((a,bb),x)"}, {"", "b", "a,", "bbbb", "(a"});
+      "  | [x-z]+ | (\"(\" root\n \")\")\n",
+      grammar);
+  ASSERT_TRUE(start.ok()) << start.status();
+  grammar.SetStart(*start);
+  ExpectMatches(grammar, {"a", "bb,a", "bbb,xyz", "((a,bb),x)"}, {"", "b", "a,", "bbbb", "(a"});
 }
 
 TEST(JsonSchemaTest, BlanksStandWhereModelsPutThem) {

@@ -1,0 +1,71 @@
+#include "engine/output_formats.h"
+
+#include <string_view>
+#include <utility>
+
+#include "engine/base/status_macros.h"
+#include "engine/base/strings.h"
+
+namespace expertd {
+namespace {
+
+constexpr std::pair<std::string_view, ToolFormat> kToolFormats[] = {
+    {"hermes", ToolFormat::kHermes},
+    {"deepseek_v3", ToolFormat::kDeepseek},
+    {"deepseek_v31", ToolFormat::kDeepseekV31},
+    {"pangu", ToolFormat::kPangu},
+};
+
+struct ReasoningFormat {
+  std::string_view name, open, close;
+};
+constexpr ReasoningFormat kReasoningFormats[] = {
+    {"deepseek_r1", "<think>", "</think>"},
+    {"qwen3", "<think>", "</think>"},
+    {"pangu", "[unused16]", "[unused17]"},
+};
+
+absl::StatusOr<std::optional<ReasoningMarks>> ReasoningOf(const Tokenizer& tokenizer, const std::string& name) {
+  if (name == "auto") return FindReasoningMarks(tokenizer);
+  for (const ReasoningFormat& format : kReasoningFormats) {
+    if (format.name != name) continue;
+    const std::optional<TokenId> open = tokenizer.TokenToId(format.open), close = tokenizer.TokenToId(format.close);
+    if (open.has_value() && close.has_value()) return ReasoningMarks{*open, *close};
+    return absl::InvalidArgumentError(StrCat("--reasoning-parser is ", name, ", but the vocabulary has no tokens ",
+                                             format.open, " and ", format.close));
+  }
+  return std::nullopt;
+}
+
+std::optional<ToolFormat> ToolsOf(const ChatTemplate* chat_template, const std::string& name) {
+  if (name == "auto") return chat_template == nullptr ? std::nullopt : FindToolFormat(chat_template->tool_source());
+  for (const auto& [known, format] : kToolFormats) {
+    if (known == name) return format;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+absl::StatusOr<OutputFormats> FindOutputFormats(const Tokenizer& tokenizer, const ChatTemplate* chat_template,
+                                                const std::string& reasoning_parser,
+                                                const std::string& tool_call_parser) {
+  OutputFormats formats;
+  ASSIGN_OR_RETURN(formats.reasoning, ReasoningOf(tokenizer, reasoning_parser));
+  formats.tools = ToolsOf(chat_template, tool_call_parser);
+  return formats;
+}
+
+std::vector<std::string> ReasoningParserNames() {
+  std::vector<std::string> names = {"auto", "none"};
+  for (const ReasoningFormat& format : kReasoningFormats) names.emplace_back(format.name);
+  return names;
+}
+
+std::vector<std::string> ToolCallParserNames() {
+  std::vector<std::string> names = {"auto", "none"};
+  for (const auto& [name, format] : kToolFormats) names.emplace_back(name);
+  return names;
+}
+
+}  // namespace expertd
