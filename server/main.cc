@@ -10,6 +10,7 @@
 #include "clients/cpp/commands.h"
 #include "clients/rest_shim/rest_command.h"
 #include "clients/rest_shim/rest_server.h"
+#include "clients/run_batch/run_batch_command.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/version.h"
 #include "engine/engine_flags.h"
@@ -84,6 +85,7 @@ int main(int argc, char** argv) {
   expertd::AddChatCommand(app, &exit_code);
   expertd::AddLoadCommand(app, &exit_code);
   expertd::rest::AddRestCommand(app, &exit_code);
+  expertd::batch::AddRunBatchCommand(app, &exit_code);
 
   RefuseEmptyNumbers(app);
 

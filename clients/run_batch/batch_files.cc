@@ -1,0 +1,133 @@
+#include "clients/run_batch/batch_files.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "engine/base/json.h"
+#include "engine/base/status_macros.h"
+#include "engine/base/strings.h"
+
+namespace expertd::batch {
+namespace {
+
+constexpr size_t kMaxCustomIdBytes = 512;
+constexpr std::string_view kBlanks = " \t\r";
+
+absl::Status FileError(const std::string& path, std::string_view what) {
+  return absl::FailedPreconditionError(StrCat(path, ": ", what));
+}
+
+// The member when it is a string, else "".
+std::string StringOf(const Json& json, std::string_view name) {
+  const Json* member = JsonFind(json, name);
+  return member != nullptr && member->is_string() ? member->get<std::string>() : "";
+}
+
+absl::Status WriteAll(int file, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t size = write(file, bytes.data(), bytes.size());
+    if (size < 0 && errno == EINTR) continue;
+    if (size < 0) return absl::UnavailableError(strerror(errno));
+    bytes.remove_prefix(static_cast<size_t>(size));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<BatchRequest> ParseBatchRequest(std::string_view line) {
+  ASSIGN_OR_RETURN(const Json json, ParseJson(line));
+  if (!json.is_object()) return absl::InvalidArgumentError("is no JSON object");
+  BatchRequest request{.custom_id = StringOf(json, "custom_id"), .url = StringOf(json, "url")};
+  if (request.custom_id.empty() || request.custom_id.size() > kMaxCustomIdBytes) {
+    return absl::InvalidArgumentError(StrCat("custom_id must be a text of 1..", kMaxCustomIdBytes, " bytes"));
+  }
+  if (StringOf(json, "method") != "POST") return absl::InvalidArgumentError("method must be POST");
+  if (request.url != "/v1/chat/completions" && request.url != "/v1/completions") {
+    return absl::InvalidArgumentError(
+        StrCat("url is '", request.url, "'; must be /v1/chat/completions or /v1/completions"));
+  }
+  const Json* body = JsonFind(json, "body");
+  if (body == nullptr || !body->is_object()) return absl::InvalidArgumentError("body must be a JSON object");
+  const Json* stream = JsonFind(*body, "stream");
+  if (stream != nullptr && *stream == true) return absl::InvalidArgumentError("body.stream must be false in a batch");
+  request.body = DumpJson(*body);
+  return request;
+}
+
+absl::StatusOr<BatchInput> BatchInput::Open(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return FileError(path, StrCat("can't be read: ", strerror(errno)));
+  return BatchInput(path, std::move(file));
+}
+
+absl::StatusOr<bool> BatchInput::Next(BatchRequest* request) {
+  for (std::string line; std::getline(file_, line);) {
+    ++line_number_;
+    if (line.find_first_not_of(kBlanks) == std::string::npos) continue;
+    absl::StatusOr<BatchRequest> parsed = ParseBatchRequest(line);
+    if (!parsed.ok()) {
+      return absl::InvalidArgumentError(
+          StrCat(path_, ", line ", line_number_, ": ", ToStdView(parsed.status().message())));
+    }
+    *request = *std::move(parsed);
+    return true;
+  }
+  if (file_.bad()) return FileError(path_, StrCat("can't be read: ", strerror(errno)));
+  return false;
+}
+
+absl::StatusOr<BatchOutput> BatchOutput::Open(const std::string& path) {
+  const int file = open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  if (file < 0) return FileError(path, StrCat("can't be written: ", strerror(errno)));
+  BatchOutput output(path, file);
+  if (flock(file, LOCK_EX | LOCK_NB) != 0) return FileError(path, "another run writes it");
+  RETURN_IF_ERROR(output.ReadAnswers());
+  return output;
+}
+
+BatchOutput::BatchOutput(BatchOutput&& other) noexcept
+    : path_(std::move(other.path_)), file_(std::exchange(other.file_, -1)), answered_(std::move(other.answered_)) {}
+
+BatchOutput::~BatchOutput() {
+  if (file_ >= 0) close(file_);
+}
+
+absl::Status BatchOutput::ReadAnswers() {
+  std::ifstream lines(path_, std::ios::binary);
+  int64_t num_whole_bytes = 0, number = 0;
+  for (std::string line; std::getline(lines, line);) {
+    if (lines.eof()) break;  // no line break at its end
+    ++number;
+    num_whole_bytes += static_cast<int64_t>(line.size()) + 1;
+    const absl::StatusOr<Json> json = ParseJson(line, /*max_depth=*/256);
+    const std::string custom_id = json.ok() ? StringOf(*json, "custom_id") : "";
+    if (custom_id.empty() || JsonFind(*json, "response") == nullptr) {
+      return FileError(path_, StrCat("line ", number, " is no answer of a batch; name another output file"));
+    }
+    answered_.insert(custom_id);
+  }
+  if (ftruncate(file_, num_whole_bytes) != 0) return FileError(path_, StrCat("can't be cut: ", strerror(errno)));
+  return absl::OkStatus();
+}
+
+absl::Status BatchOutput::Append(const BatchAnswer& answer) {
+  Json response;
+  response["status_code"] = answer.status;
+  response["request_id"] = answer.request_id;
+  ASSIGN_OR_RETURN(response["body"], ParseJson(answer.body, /*max_depth=*/128));
+  Json line;
+  line["id"] = StrCat("batch_", answer.request_id);
+  line["custom_id"] = answer.custom_id;
+  line["response"] = std::move(response);
+  line["error"] = nullptr;
+  const absl::Status written = WriteAll(file_, DumpJson(line) + "\n");
+  return written.ok() ? written : FileError(path_, StrCat("can't be written: ", ToStdView(written.message())));
+}
+
+}  // namespace expertd::batch

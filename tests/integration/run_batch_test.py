@@ -1,0 +1,129 @@
+"""`expertd run-batch` against real servers: OpenAI's batch files, interruptions, servers that go and come back."""
+
+import json
+import signal
+import subprocess
+import time
+
+import openai
+import pytest
+
+from conftest import BINARY, MODEL, free_port, run
+
+
+def request(custom_id, url="/v1/chat/completions", **body):
+    if "chat" in url:
+        body.setdefault("messages", [{"role": "user", "content": f"Tell me about {custom_id}."}])
+    return {"custom_id": custom_id, "method": "POST", "url": url, "body": {"max_tokens": 12, "seed": 7, **body}}
+
+
+def write_lines(path, lines):
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def answers(path):
+    return {line["custom_id"]: line for line in map(json.loads, path.read_text().splitlines())}
+
+
+@pytest.fixture
+def files(tmp_path):
+    return tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+
+
+def test_answers_are_those_of_rest(server, files):
+    source, target = files
+    write_lines(source, [*(request(f"chat {i}") for i in range(5)),
+                         request("text", "/v1/completions", prompt=["Once", "你好"], logprobs=1),
+                         request("wrong", temperature=9), request("stranger", model="gpt-9")])
+
+    result = run("run-batch", "-i", source, "-o", target, "--target", server.target)
+
+    assert "8/8 answered, 2 with an error" in result.stdout
+    found = answers(target)
+    assert len(found) == 8 and all(line["error"] is None for line in found.values())
+    assert {name: line["response"]["status_code"] for name, line in found.items() if name in ("wrong", "stranger")} == {
+        "wrong": 400, "stranger": 404}
+    assert found["wrong"]["response"]["body"]["error"]["param"] == "temperature"
+    with openai.OpenAI(base_url=f"http://127.0.0.1:{server.rest_port}/v1", api_key="none") as client:
+        for i in range(5):
+            body = request(f"chat {i}")["body"]
+            expected = client.chat.completions.create(model=MODEL.name, **body).choices[0].message.content
+            answer = found[f"chat {i}"]["response"]
+            assert answer["status_code"] == 200 and answer["request_id"]
+            assert answer["body"]["choices"][0]["message"]["content"] == expected
+    assert len(found["text"]["response"]["body"]["choices"]) == 2
+
+
+def test_an_interrupted_run_goes_on(server, files):
+    source, target = files
+    write_lines(source, [request(str(i), max_tokens=400, ignore_eos=True) for i in range(40)])
+    command = [str(BINARY), "run-batch", "-i", str(source), "-o", str(target), "--target", server.target,
+               "--concurrency", "2"]
+    for end in (signal.SIGINT, signal.SIGKILL):
+        before = len(target.read_text().splitlines()) if target.exists() else 0
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        while len(target.read_text().splitlines() if target.exists() else []) < before + 5:
+            assert process.poll() is None
+            time.sleep(0.005)
+        process.send_signal(end)
+        error = process.communicate(timeout=30)[1]
+        if end == signal.SIGINT:
+            assert process.returncode == 1 and "goes on from here" in error
+    done = len(target.read_text().splitlines())
+    assert 10 <= done < 40
+    with target.open("a") as file:
+        file.write('{"id": "batch_x", "custom_id": "39", "resp')
+
+    result = run(*command[1:])
+
+    assert "40/40 answered, 0 with an error" in result.stdout
+    lines = target.read_text().splitlines()
+    assert len(lines) == 40 and len(answers(target)) == 40
+
+
+def test_a_server_that_comes_back_is_waited_for(start_server, files):
+    source, target = files
+    write_lines(source, [request(str(i), max_tokens=40, ignore_eos=True) for i in range(40)])
+    first = start_server()
+    process = subprocess.Popen([str(BINARY), "run-batch", "-i", str(source), "-o", str(target), "--target",
+                                first.target, "--concurrency", "2"], stdout=subprocess.PIPE, text=True)
+    while not target.exists() or len(target.read_text().splitlines()) < 3:
+        assert process.poll() is None
+        time.sleep(0.005)
+    first.process.kill()
+    first.process.wait()
+
+    start_server("--grpc-listen", first.target)  # the last one counts
+    output = process.communicate(timeout=60)[0]
+
+    assert process.returncode == 0 and "40/40 answered, 0 with an error" in output
+
+
+@pytest.mark.parametrize("line, says", [
+    ("nonsense", "line 2"),
+    (json.dumps(request("a")), "two requests have the custom_id 'a'"),
+    (json.dumps(request("b", stream=True)), "stream"),
+    (json.dumps({**request("b"), "url": "/v1/embeddings"}), "/v1/embeddings"),
+])
+def test_a_file_that_is_no_batch_is_refused_whole(server, files, line, says):
+    source, target = files
+    source.write_text(json.dumps(request("a")) + "\n" + line + "\n")
+    result = run("run-batch", "-i", source, "-o", target, "--target", server.target, check=False)
+    assert result.returncode == 1 and says in result.stderr
+    assert not target.exists()
+
+
+def test_keys_and_missing_servers(start_server, files, tmp_path):
+    source, target = files
+    write_lines(source, [request("a")])
+    keys = tmp_path / "keys"
+    keys.write_text("secret-key-0123456789\n")
+    server = start_server("--api-key-file", str(keys))
+
+    good = run("run-batch", "-i", source, "-o", target, "--target", server.target, "--api-key-file", keys)
+    assert "1/1 answered" in good.stdout
+    bad = run("run-batch", "-i", source, "-o", str(target) + "2", "--target", server.target, check=False)
+    assert bad.returncode == 1 and "key" in bad.stderr
+    gone = run("run-batch", "-i", source, "-o", str(target) + "3", "--target", f"127.0.0.1:{free_port()}",
+               "--wait-ready", "0.2", check=False)
+    assert gone.returncode == 1 and "no server answers" in gone.stderr
