@@ -5,6 +5,7 @@ import os
 import pathlib
 import pty
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,16 +24,16 @@ MODEL = ROOT / "models/expertd-tiny"
 
 
 def pytest_configure(config):
-    """Generates the Python stubs of the contract, once per change of it."""
-    stubs = ROOT / "build/python"
-    protos = sorted((ROOT / "api/expertd/v1").glob("*.proto"))
-    stamp = stubs / "stamp"
-    if not stamp.exists() or any(p.stat().st_mtime > stamp.stat().st_mtime for p in protos):
-        stubs.mkdir(parents=True, exist_ok=True)
-        subprocess.run([sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT / 'api'}", f"--python_out={stubs}",
-                        f"--grpc_python_out={stubs}", *map(str, protos)], check=True)
+    """Builds the Python client, whose stubs all tests use, once per change of it or of the contract."""
+    package = ROOT / "clients/python"
+    target, sources = ROOT / "build/python", [*package.rglob("*.py"), *(ROOT / "api/expertd/v1").glob("*.proto")]
+    stamp = target / "stamp"
+    if not stamp.exists() or any(path.stat().st_mtime > stamp.stat().st_mtime for path in sources):
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(package / "src", target)
+        subprocess.run([sys.executable, str(package / "generate_stubs.py"), str(target)], check=True)
         stamp.touch()
-    sys.path.insert(0, str(stubs))
+    sys.path.insert(0, str(target))
 
 
 def free_port():
