@@ -47,6 +47,16 @@ node_environment() {
   mkdir -p build/node && npm install --prefix build/node --no-audit --no-fund --silent "@bufbuild/buf@$BUF_VERSION"
 }
 
+# kustomize and kubeconform, for k8s/, from the Go proxy; tests that need them are skipped where Go is not installed.
+GO_TOOLS=(sigs.k8s.io/kustomize/kustomize/v5@v5.4.3 github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0)
+go_environment() {
+  command -v go >/dev/null || return 0
+  [[ -f build/go/stamp && $(<build/go/stamp) == "${GO_TOOLS[*]}" ]] && return
+  local tool
+  for tool in "${GO_TOOLS[@]}"; do GOBIN=$PWD/build/go/bin go install "$tool" || return; done
+  echo "${GO_TOOLS[*]}" >build/go/stamp
+}
+
 # promtool, the linter of metrics, is in Debian's prometheus.
 promtool_environment() {
   command -v promtool >/dev/null || [[ -x build/prometheus/usr/bin/promtool ]] && return
@@ -60,7 +70,8 @@ step configure-release configure release
 step build-release cmake --build --preset release && ctest_preset release
 step configure-asan configure asan
 step build-asan cmake --build --preset asan --target unit_tests && ctest_preset asan
-if step python python_environment && step node node_environment && step promtool promtool_environment; then
+if step python python_environment && step node node_environment && step go go_environment &&
+  step promtool promtool_environment; then
   echo "== pytest"
   start=$SECONDS
   build/venv/bin/python -m pytest -q -p no:cacheprovider tests 2>&1 | tee build/pytest.log | tail -n 60
