@@ -57,10 +57,19 @@ go_environment() {
   echo "${GO_TOOLS[*]}" >build/go/stamp
 }
 
-# promtool, the linter of metrics, is in Debian's prometheus.
+# promtool and Prometheus itself.
 promtool_environment() {
   command -v promtool >/dev/null || [[ -x build/prometheus/usr/bin/promtool ]] && return
   extract_package prometheus build/prometheus
+}
+
+# nghttpx, the front of k8s/overlays/guarded, and the libraries it needs.
+nghttpx_environment() {
+  command -v nghttpx >/dev/null || [[ -x build/nghttpx/usr/sbin/nghttpx ]] && return
+  local package
+  for package in libc-ares2 libev4 libjemalloc2 libnghttp2-14 nghttp2-proxy; do
+    extract_package "$package" build/nghttpx || return
+  done
 }
 
 step packages install_missing "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" || exit 1
@@ -71,7 +80,7 @@ step build-release cmake --build --preset release && ctest_preset release
 step configure-asan configure asan
 step build-asan cmake --build --preset asan --target unit_tests && ctest_preset asan
 if step python python_environment && step node node_environment && step go go_environment &&
-  step promtool promtool_environment; then
+  step promtool promtool_environment && step nghttpx nghttpx_environment; then
   echo "== pytest"
   start=$SECONDS
   build/venv/bin/python -m pytest -q -p no:cacheprovider tests 2>&1 | tee build/pytest.log | tail -n 60

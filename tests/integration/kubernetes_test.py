@@ -1,21 +1,32 @@
-"""k8s/: the manifests render and fit their schemas, their flags and probes suit the real server, the image is linted.
+"""k8s/: the manifests render and fit their schemas, what they start runs and answers their probes, the image is linted.
 
 kustomize and kubeconform come from the Go proxy; what needs them is skipped where Go is not installed. There is no
-cluster and no image build here.
+cluster and no image build here: containers run as processes of this machine.
 """
 
 import json
+import os
 import pathlib
+import platform
 import re
 import shutil
+import socket
+import ssl
+import struct
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 
+import grpc
 import kubernetes_validate
 import pytest
 import yaml
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client.parser import text_string_to_metric_families
 
-from conftest import BINARY, ROOT
+from conftest import BINARY, MODEL, ROOT, free_port
 
 KUSTOMIZATIONS = ("base", "overlays/guarded", "overlays/inference-pool", "overlays/keda")
 KUBERNETES_VERSION = "1.37.0"
@@ -44,6 +55,15 @@ def objects(kustomization):
     """{kind: object}; of several of a kind, {kind/name without the hash: object}."""
     return {key: obj for obj in yaml.safe_load_all(render(kustomization))
             for key in (obj["kind"], f"{obj['kind']}/{re.sub('-[a-z0-9]{10}$', '', obj['metadata']['name'])}")}
+
+
+def extracted(name):
+    """(program, environment) of a Debian package that is installed, or unpacked under build/ by test.sh."""
+    if installed := shutil.which(name):
+        return installed, os.environ
+    libraries = ROOT / f"build/{name}/usr/lib/{platform.machine()}-linux-gnu"
+    program, = (ROOT / f"build/{name}/usr").glob(f"*bin/{name}")
+    return program, os.environ | {"LD_LIBRARY_PATH": str(libraries)}
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +100,7 @@ def test_containers_have_no_rights_and_write_nothing(kustomization):
 
     assert pod["securityContext"]["runAsNonRoot"] and not pod["automountServiceAccountToken"]
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    for container in pod["containers"]:
+    for container in pod["containers"] + pod.get("initContainers", []):
         assert container["securityContext"] == {
             "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
         assert container["resources"]["requests"] == container["resources"]["limits"]  # QoS class Guaranteed
@@ -113,3 +133,173 @@ def test_the_image_has_every_library_of_the_server():
         line.partition(":")[0] for line in run("dpkg", "-S", f"*/{library}").splitlines()}}
 
     assert len(needed) > 5 and missing == set()
+
+
+KEY = "a-key-of-the-test-0123456789"
+
+
+class Pod:
+    """The containers of a rendered Deployment as processes: other ports and folders, all else as in the cluster."""
+
+    def __init__(self, kustomization, folder):
+        self.objects = objects(kustomization)
+        self.ports = {port: free_port() for port in (8000, 8443, 9464, 50051, 50052)}
+        self.folder, self.processes, self.log = folder, [], open(folder / "log", "wb")
+        self.spec = self.objects["Deployment"]["spec"]["template"]["spec"]
+        (folder / "keys").mkdir()
+        (folder / "keys/keys").write_text(KEY + "\n")
+        if "ConfigMap/expertd-front" in self.objects:
+            self.start_front()
+        settings = self.objects["ConfigMap/expertd-settings"]["data"] | {"MODEL": str(MODEL)}
+        arguments = [re.sub(r"\$\((\w+)\)", lambda name: settings[name[1]], argument)
+                     for argument in self.spec["containers"][0]["args"]]
+        self.start(BINARY, *map(self.here, arguments))
+
+    def here(self, text):
+        """`text` with this machine's ports and folders."""
+        text = re.sub(r"\b(8000|8443|9464|5005[12])\b", lambda port: str(self.ports[int(port[1])]), text)
+        return text.replace("/etc/expertd", str(self.folder))
+
+    def start(self, *command, **kwargs):
+        self.processes.append(subprocess.Popen(command, stdout=self.log, stderr=self.log, **kwargs))
+
+    def start_front(self):
+        (self.folder / "tls").mkdir()
+        run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+            "-addext", "subjectAltName=DNS:localhost", "-keyout", self.folder / "tls/tls.key",
+            "-out", self.folder / "tls/tls.crt", stdin=subprocess.DEVNULL)
+        configuration = self.folder / "nghttpx.conf"
+        configuration.write_text(self.here(self.objects["ConfigMap/expertd-front"]["data"]["nghttpx.conf"]))
+        program, environment = extracted("nghttpx")
+        self.start(program, f"--conf={configuration}", env=environment)
+
+    def probe(self, name):
+        """Asks as the kubelet does; returns the status."""
+        probe = self.spec["containers"][0][name]["grpc"]
+        with grpc.insecure_channel(f"127.0.0.1:{self.ports[probe['port']]}") as channel:
+            return health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(service=probe["service"]), timeout=5).status
+
+    def wait_started(self):
+        deadline = time.monotonic() + 60
+        while True:
+            assert time.monotonic() < deadline and all(process.poll() is None for process in self.processes), (
+                self.folder / "log").read_text()
+            try:
+                if self.probe("startupProbe") == health_pb2.HealthCheckResponse.SERVING:
+                    return
+            except grpc.RpcError:
+                time.sleep(0.05)
+
+    def get(self, port, path, key=None, scheme="http"):
+        """(status, text) of a GET."""
+        request = urllib.request.Request(f"{scheme}://localhost:{self.ports[port]}{path}",
+                                         headers={"authorization": f"Bearer {key}"} if key else {})
+        context = ssl.create_default_context(cafile=self.folder / "tls/tls.crt") if scheme == "https" else None
+        try:
+            with urllib.request.urlopen(request, timeout=20, context=context) as reply:
+                return reply.status, reply.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def num_calls(self):
+        """Calls that the server has seen the end of."""
+        return sum(sample.value for family in text_string_to_metric_families(self.get(9464, "/metrics")[1])
+                   for sample in family.samples if sample.name == "expertd_requests_total")
+
+    def stop(self):
+        for process in self.processes:
+            process.kill()  # not SIGTERM: the drain would last its 15 s
+            process.wait()
+        self.log.close()
+
+
+@pytest.fixture
+def start_pod(tmp_path):
+    pods = []
+
+    def start(kustomization):
+        pods.append(Pod(kustomization, tmp_path))
+        pods[-1].wait_started()
+        return pods[-1]
+
+    yield start
+    for pod in pods:
+        pod.stop()
+
+
+@pytest.fixture
+def pb():
+    from expertd.v1 import inference_pb2
+    return inference_pb2
+
+
+def generate(channel, pb, key=None):
+    from expertd.v1 import inference_pb2_grpc
+    request = pb.GenerateRequest(text=pb.TextInput(text="Hello"))
+    request.stop.max_tokens = 4
+    metadata = [("authorization", f"Bearer {key}")] if key else []
+    return inference_pb2_grpc.InferenceServiceStub(channel).Generate(request, metadata=metadata, timeout=30)
+
+
+@pytest.mark.parametrize("kustomization", ("base", "overlays/inference-pool"))
+def test_the_deployment_starts_and_answers_its_probes(kustomization, start_pod, pb):
+    pod = start_pod(kustomization)
+
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert pod.probe(probe) == health_pb2.HealthCheckResponse.SERVING
+    with grpc.insecure_channel(f"localhost:{pod.ports[50051]}") as channel:
+        assert generate(channel, pb).candidates[0].text
+    assert pod.get(8000, "/v1/models")[0] == 200
+    # What the endpoint picker reads, on the port of the pool.
+    names = {"vllm:num_requests_waiting", "vllm:num_requests_running", "vllm:kv_cache_usage_perc"}
+    assert all(name in pod.get(8000, "/metrics")[1] for name in names) == (kustomization == "overlays/inference-pool")
+
+
+def test_the_guarded_front_passes_both_doors_and_asks_for_keys(start_pod, pb):
+    pod = start_pod("overlays/guarded")
+
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert pod.probe(probe) == health_pb2.HealthCheckResponse.SERVING
+    credentials = grpc.ssl_channel_credentials((pod.folder / "tls/tls.crt").read_bytes())
+    with grpc.secure_channel(f"localhost:{pod.ports[8443]}", credentials) as channel:
+        assert generate(channel, pb, KEY).candidates[0].text
+        with pytest.raises(grpc.RpcError) as refused:
+            generate(channel, pb)
+        assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+    assert pod.get(8443, "/v1/models", KEY, scheme="https")[0] == 200
+    assert pod.get(8443, "/v1/models", scheme="https")[0] == 401
+    for path in ("/metrics", "/%6detrics", "/v1/../metrics", "//metrics"):
+        assert pod.get(8443, path, KEY, scheme="https")[0] == 502
+    # Beside the front, only metrics listen beyond this machine.
+    assert all(f"address=127.0.0.1:{pod.ports[port]}" in (pod.folder / "log").read_text() for port in (50052, 8000))
+
+
+def test_the_guarded_front_stops_rapid_resets(start_pod, pb):
+    pod = start_pod("overlays/guarded")
+    num_streams = 20000
+
+    def frame(kind, flags, stream, payload=b""):
+        return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
+
+    def literal(name, value):  # HPACK, neither indexed nor compressed
+        return b"\0" + bytes((len(name),)) + name + bytes((len(value),)) + value
+
+    headers = b"".join(literal(*pair) for pair in (
+        (b":method", b"POST"), (b":scheme", b"http"), (b":authority", b"localhost"), (b"te", b"trailers"),
+        (b":path", b"/expertd.v1.InferenceService/Generate"), (b"content-type", b"application/grpc")))
+    calls_before = pod.num_calls()
+    with socket.create_connection(("localhost", pod.ports[50051]), timeout=30) as attacker:
+        attacker.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0) + frame(4, 1, 0))
+        try:
+            for stream in range(1, 2 * num_streams, 2):
+                attacker.sendall(frame(1, 4, stream, headers) + frame(3, 0, stream, struct.pack(">I", 8)))
+            while attacker.recv(65536):
+                pass
+        except ConnectionError:  # the front has hung up
+            pass
+
+    assert pod.num_calls() - calls_before < num_streams / 10
+    assert pod.probe("livenessProbe") == health_pb2.HealthCheckResponse.SERVING
+    with grpc.insecure_channel(f"localhost:{pod.ports[50051]}") as channel:
+        assert generate(channel, pb, KEY).candidates[0].text
