@@ -88,6 +88,7 @@ if step python python_environment && step node node_environment && step go go_en
   summary+=("pytest: $(tail -n 1 build/pytest.log) ($((SECONDS - start)) s)")
 fi
 
+command -v go >/dev/null || summary+=("Go is not installed: tests that render the manifests of k8s/ were skipped")
 echo
 printf '%s\n' "${summary[@]}"
 exit $failed
