@@ -24,6 +24,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
 from conftest import BINARY, MODEL, ROOT, free_port
@@ -81,8 +82,8 @@ def schemas(tmp_path_factory):
 
 
 def validate(manifests, schemas):
-    run(go_tool("kubeconform"), "-strict", "-schema-location", f"{schemas}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json",
-        input=manifests)
+    location = f"{schemas}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"
+    run(go_tool("kubeconform"), "-strict", "-schema-location", location, input=manifests)
 
 
 @pytest.mark.parametrize("kustomization", KUSTOMIZATIONS)
@@ -141,6 +142,13 @@ def test_the_image_has_every_library_of_the_server():
 KEY = "a-key-of-the-test-0123456789"
 
 
+def wait_until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 class Pod:
     """The containers of a rendered Deployment as processes: other ports and folders, all else as in the cluster."""
 
@@ -183,16 +191,12 @@ class Pod:
             return health_pb2_grpc.HealthStub(channel).Check(
                 health_pb2.HealthCheckRequest(service=probe["service"]), timeout=5).status
 
-    def wait_started(self):
-        deadline = time.monotonic() + 60
-        while True:
-            assert time.monotonic() < deadline and all(process.poll() is None for process in self.processes), (
-                self.folder / "log").read_text()
-            try:
-                if self.probe("startupProbe") == health_pb2.HealthCheckResponse.SERVING:
-                    return
-            except grpc.RpcError:
-                time.sleep(0.05)
+    def is_started(self):
+        assert all(process.poll() is None for process in self.processes), (self.folder / "log").read_text()
+        try:
+            return self.probe("startupProbe") == health_pb2.HealthCheckResponse.SERVING
+        except grpc.RpcError:
+            return False
 
     def get(self, port, path, key=None, scheme="http"):
         """(status, text) of a GET."""
@@ -205,10 +209,10 @@ class Pod:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
-    def num_calls(self):
-        """Calls that the server has seen the end of."""
+    def metric(self, name, **labels):
+        """Sum of the samples of `name` whose labels contain `labels`."""
         return sum(sample.value for family in text_string_to_metric_families(self.get(9464, "/metrics")[1])
-                   for sample in family.samples if sample.name == "expertd_requests_total")
+                   for sample in family.samples if sample.name == name and labels.items() <= sample.labels.items())
 
     def stop(self):
         for process in self.processes:
@@ -223,7 +227,7 @@ def start_pod(tmp_path):
 
     def start(kustomization):
         pods.append(Pod(kustomization, tmp_path))
-        pods[-1].wait_started()
+        wait_until(pods[-1].is_started)
         return pods[-1]
 
     yield start
@@ -237,12 +241,17 @@ def pb():
     return inference_pb2
 
 
-def generate(channel, pb, key=None):
+def bearer(key):
+    return [("authorization", f"Bearer {key}")]
+
+
+def stream(channel, pb, key=None, max_tokens=4):
+    """A running call that generates `max_tokens` tokens."""
     from expertd.v1 import inference_pb2_grpc
     request = pb.GenerateRequest(text=pb.TextInput(text="Hello"))
-    request.stop.max_tokens = 4
-    metadata = [("authorization", f"Bearer {key}")] if key else []
-    return inference_pb2_grpc.InferenceServiceStub(channel).Generate(request, metadata=metadata, timeout=30)
+    request.stop.max_tokens, request.stop.ignore_eos = max_tokens, True
+    return inference_pb2_grpc.InferenceServiceStub(channel).StreamGenerate(
+        request, metadata=bearer(key) if key else None, timeout=60)
 
 
 @pytest.mark.parametrize("kustomization", ("base", "overlays/inference-pool"))
@@ -252,7 +261,7 @@ def test_the_deployment_starts_and_answers_its_probes(kustomization, start_pod, 
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert pod.probe(probe) == health_pb2.HealthCheckResponse.SERVING
     with grpc.insecure_channel(f"localhost:{pod.ports[50051]}") as channel:
-        assert generate(channel, pb).candidates[0].text
+        assert len(list(stream(channel, pb))) > 1
     assert pod.get(8000, "/v1/models")[0] == 200
     # What the endpoint picker reads, on the port of the pool.
     names = {"vllm:num_requests_waiting", "vllm:num_requests_running", "vllm:kv_cache_usage_perc"}
@@ -266,9 +275,9 @@ def test_the_guarded_front_passes_both_doors_and_asks_for_keys(start_pod, pb):
         assert pod.probe(probe) == health_pb2.HealthCheckResponse.SERVING
     credentials = grpc.ssl_channel_credentials((pod.folder / "tls/tls.crt").read_bytes())
     with grpc.secure_channel(f"localhost:{pod.ports[8443]}", credentials) as channel:
-        assert generate(channel, pb, KEY).candidates[0].text
+        assert len(list(stream(channel, pb, KEY))) > 1
         with pytest.raises(grpc.RpcError) as refused:
-            generate(channel, pb)
+            next(stream(channel, pb))
         assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
     assert pod.get(8443, "/v1/models", KEY, scheme="https")[0] == 200
     assert pod.get(8443, "/v1/models", scheme="https")[0] == 401
@@ -278,12 +287,33 @@ def test_the_guarded_front_passes_both_doors_and_asks_for_keys(start_pod, pb):
     assert all(f"address=127.0.0.1:{pod.ports[port]}" in (pod.folder / "log").read_text() for port in (50052, 8000))
 
 
+def test_the_guarded_front_passes_cancellation_on(start_pod, pb):
+    pod = start_pod("overlays/guarded")
+
+    with grpc.insecure_channel(f"localhost:{pod.ports[50051]}") as channel:
+        call = stream(channel, pb, KEY, max_tokens=1900)
+        next(call)
+        call.cancel()
+        wait_until(lambda: pod.metric("expertd_requests_finished_total", reason="cancelled") == 1)
+
+
+def test_the_guarded_front_knows_every_grpc_service(start_pod):
+    pod = start_pod("overlays/guarded")
+    with grpc.insecure_channel(f"localhost:{pod.ports[50052]}") as channel:
+        replies = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
+            iter([reflection_pb2.ServerReflectionRequest(list_services="")]), metadata=bearer(KEY))
+        services = [service.name for service in next(replies).list_services_response.service]
+
+    configuration = pod.objects["ConfigMap/expertd-front"]["data"]["nghttpx.conf"]
+    assert len(services) >= 6 and all(f"/{service}/" in configuration for service in services)
+
+
 def test_the_guarded_front_stops_rapid_resets(start_pod, pb):
     pod = start_pod("overlays/guarded")
     num_streams = 20000
 
-    def frame(kind, flags, stream, payload=b""):
-        return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
+    def frame(kind, flags, stream_id, payload=b""):
+        return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", stream_id) + payload
 
     def literal(name, value):  # HPACK, neither indexed nor compressed
         return b"\0" + bytes((len(name),)) + name + bytes((len(value),)) + value
@@ -291,18 +321,17 @@ def test_the_guarded_front_stops_rapid_resets(start_pod, pb):
     headers = b"".join(literal(*pair) for pair in (
         (b":method", b"POST"), (b":scheme", b"http"), (b":authority", b"localhost"), (b"te", b"trailers"),
         (b":path", b"/expertd.v1.InferenceService/Generate"), (b"content-type", b"application/grpc")))
-    calls_before = pod.num_calls()
     with socket.create_connection(("localhost", pod.ports[50051]), timeout=30) as attacker:
         attacker.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0) + frame(4, 1, 0))
         try:
-            for stream in range(1, 2 * num_streams, 2):
-                attacker.sendall(frame(1, 4, stream, headers) + frame(3, 0, stream, struct.pack(">I", 8)))
+            for stream_id in range(1, 2 * num_streams, 2):
+                attacker.sendall(frame(1, 4, stream_id, headers) + frame(3, 0, stream_id, struct.pack(">I", 8)))
             while attacker.recv(65536):
                 pass
         except ConnectionError:  # the front has hung up
             pass
 
-    assert pod.num_calls() - calls_before < num_streams / 10
     assert pod.probe("livenessProbe") == health_pb2.HealthCheckResponse.SERVING
     with grpc.insecure_channel(f"localhost:{pod.ports[50051]}") as channel:
-        assert generate(channel, pb, KEY).candidates[0].text
+        assert len(list(stream(channel, pb, KEY))) > 1
+    assert pod.metric("expertd_requests_total") < num_streams / 10
