@@ -99,6 +99,22 @@ def test_schemas_refuse_wrong_types_and_unknown_fields(schemas):
 
 
 @pytest.mark.parametrize("kustomization", KUSTOMIZATIONS)
+def test_an_operators_overlay_lies_over_each(kustomization, schemas, tmp_path):
+    example = re.search(r"```yaml\n(.*?)```", (ROOT / "k8s/README.md").read_text(), re.S)[1]
+    base = os.path.relpath(ROOT / "k8s" / kustomization, tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(example.replace("../k8s/base", base))
+
+    manifests = objects(tmp_path)
+
+    validate(render(tmp_path), schemas)
+    container = manifests["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+    settings = manifests["ConfigMap/expertd-settings"]
+    assert container["image"] == "REGISTRY/expertd:0.1.0" and container["resources"]["requests"]["cpu"] == "32"
+    assert container["envFrom"] == [{"configMapRef": {"name": settings["metadata"]["name"]}}]
+    assert settings["data"]["MAX_NUM_SEQS"] == "32" and settings["data"]["MAX_NUM_QUEUED_REQS"] == "2048"
+
+
+@pytest.mark.parametrize("kustomization", KUSTOMIZATIONS)
 def test_containers_have_no_rights_and_write_nothing(kustomization):
     pod = objects(kustomization)["Deployment"]["spec"]["template"]["spec"]
 
