@@ -127,6 +127,27 @@ def test_containers_have_no_rights_and_write_nothing(kustomization):
         assert all(mount["readOnly"] for mount in container["volumeMounts"])
 
 
+@pytest.mark.parametrize("kustomization", KUSTOMIZATIONS)
+def test_names_of_ports_and_labels_meet(kustomization):
+    manifests = objects(kustomization)
+    template = manifests["Deployment"]["spec"]["template"]
+    service, policy, monitor = (manifests[kind]["spec"] for kind in ("Service", "NetworkPolicy", "ServiceMonitor"))
+    ports = [port for container in template["spec"]["containers"] + template["spec"].get("initContainers", [])
+             for port in container["ports"]]
+    known = {port["name"] for port in ports} | {port["containerPort"] for port in ports}
+
+    assert {port["targetPort"] for port in service["ports"]} <= known
+    assert {port["port"] for rule in policy["ingress"] for port in rule["ports"]} <= known
+    assert {endpoint["port"] for endpoint in monitor["endpoints"]} <= {port["name"] for port in service["ports"]}
+    assert monitor["selector"]["matchLabels"].items() <= manifests["Service"]["metadata"]["labels"].items()
+    selectors = [service["selector"], policy["podSelector"]["matchLabels"],
+                 manifests["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"]]
+    if pool := manifests.get("InferencePool"):
+        selectors.append(pool["spec"]["selector"]["matchLabels"])
+        assert {port["number"] for port in pool["spec"]["targetPorts"]} <= known
+    assert all(selector and selector.items() <= template["metadata"]["labels"].items() for selector in selectors)
+
+
 def test_the_grace_period_covers_the_drain():
     pod = objects("base")["Deployment"]["spec"]["template"]["spec"]
     flags = dict(argument.split("=", 1) for argument in pod["containers"][0]["args"] if "=" in argument)
