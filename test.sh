@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Builds and runs the whole suite: CTest (release, then the unit tests under ASan and UBSan) and pytest.
 # Prints one summary line for each and exits non-zero when any failed.
+# With --clients: only what other people's clients make of the server (tests/clients), which takes large packages.
 set -uo pipefail
 cd "$(dirname "$0")"
 source .ci/packages.sh
-mkdir -p build
+mkdir -p build/go
 
 failed=0
 summary=()
@@ -30,14 +31,29 @@ ctest_preset() {
   summary+=("CTest $1: $(grep -E '^[0-9]+% tests passed' "build/$name.log" || echo 'did not finish') ($((SECONDS - start)) s)")
 }
 
-# The Python packages of the tests, in a virtual environment under build/, made anew when their list changes.
+# python_environment REQUIREMENTS FOLDER: a virtual environment, made anew when its list of packages changes.
 python_environment() {
   local wanted
-  wanted=$(sha256sum tests/requirements.txt | cut -d' ' -f1)
-  [[ -f build/venv/stamp && $(<build/venv/stamp) == "$wanted" ]] && return
-  rm -rf build/venv
-  python3 -m venv build/venv && build/venv/bin/pip install -q -r tests/requirements.txt &&
-    echo "$wanted" >build/venv/stamp
+  wanted=$(sha256sum "$1" | cut -d' ' -f1)
+  [[ -f $2/stamp && $(<"$2/stamp") == "$wanted" ]] && return
+  rm -rf "$2"
+  mkdir -p "$2" && python3 -m venv "$2" && "$2/bin/pip" install -q -r "$1" && echo "$wanted" >"$2/stamp"
+}
+
+# run_pytest PYTHON ARGUMENT...: its last line becomes a line of the summary.
+run_pytest() {
+  local start=$SECONDS
+  echo "== pytest"
+  "$1" -m pytest -q -p no:cacheprovider "${@:2}" 2>&1 | tee build/pytest.log | tail -n 60
+  [[ ${PIPESTATUS[0]} -eq 0 ]] || failed=1
+  summary+=("pytest: $(tail -n 1 build/pytest.log) ($((SECONDS - start)) s)")
+}
+
+finish() {
+  command -v go >/dev/null || summary+=("Go is not installed: the tests that need it or its tools were skipped")
+  echo
+  printf '%s\n' "${summary[@]}"
+  exit $failed
 }
 
 # buf, the linter of the contract, from npm.
@@ -47,14 +63,25 @@ node_environment() {
   mkdir -p build/node && npm install --prefix build/node --no-audit --no-fund --silent "@bufbuild/buf@$BUF_VERSION"
 }
 
-# kustomize and kubeconform, for k8s/, from the Go proxy; tests that need them are skipped where Go is not installed.
-GO_TOOLS=(sigs.k8s.io/kustomize/kustomize/v5@v5.4.3 github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0)
+# go_environment NAME TOOL...: tools from the Go proxy; tests that need them are skipped where Go is not installed.
+MANIFEST_TOOLS=(sigs.k8s.io/kustomize/kustomize/v5@v5.4.3 github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0)
+CLIENT_TOOLS=(github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4 github.com/bojand/ghz/cmd/ghz@v0.93.0
+  github.com/grpc-ecosystem/grpc-health-probe@v0.4.61)
 go_environment() {
+  local stamp="build/go/$1.stamp" tool
+  shift
   command -v go >/dev/null || return 0
-  [[ -f build/go/stamp && $(<build/go/stamp) == "${GO_TOOLS[*]}" ]] && return
-  local tool
-  for tool in "${GO_TOOLS[@]}"; do GOBIN=$PWD/build/go/bin go install "$tool" || return; done
-  echo "${GO_TOOLS[*]}" >build/go/stamp
+  [[ -f $stamp && $(<"$stamp") == "$*" ]] && return
+  for tool in "$@"; do GOBIN=$PWD/build/go/bin go install "$tool" || return; done
+  echo "$*" >"$stamp"
+}
+
+# The packages of tests/clients for Node; modules are looked for beside the script that imports them.
+client_node_environment() {
+  mkdir -p build/clients/node
+  cp tests/clients/{package.json,package-lock.json,.npmrc,openai_node.mjs} build/clients/node
+  [[ build/clients/node/node_modules/.package-lock.json -nt tests/clients/package-lock.json ]] ||
+    npm ci --prefix build/clients/node --no-audit --no-fund --silent
 }
 
 # promtool and Prometheus itself.
@@ -76,19 +103,22 @@ step packages install_missing "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" || ex
 # A build folder of run.sh has the tests switched off.
 if grep -qs 'EXPERTD_TESTS:BOOL=OFF' build/release/CMakeCache.txt; then cmake --preset release -DEXPERTD_TESTS=ON >/dev/null; fi
 step configure-release configure release
+
+if [[ ${1-} == --clients ]]; then
+  step build-release cmake --build --preset release --target expertd
+  if step python-clients python_environment tests/clients/requirements.txt build/clients/venv &&
+    step node-clients client_node_environment && step go-clients go_environment clients "${CLIENT_TOOLS[@]}"; then
+    run_pytest build/clients/venv/bin/python tests/clients
+  fi
+  finish
+fi
+
 step build-release cmake --build --preset release && ctest_preset release
 step configure-asan configure asan
 step build-asan cmake --build --preset asan --target unit_tests && ctest_preset asan
-if step python python_environment && step node node_environment && step go go_environment &&
-  step promtool promtool_environment && step nghttpx nghttpx_environment; then
-  echo "== pytest"
-  start=$SECONDS
-  build/venv/bin/python -m pytest -q -p no:cacheprovider tests 2>&1 | tee build/pytest.log | tail -n 60
-  [[ ${PIPESTATUS[0]} -eq 0 ]] || failed=1
-  summary+=("pytest: $(tail -n 1 build/pytest.log) ($((SECONDS - start)) s)")
+if step python python_environment tests/requirements.txt build/venv && step node node_environment &&
+  step go go_environment manifests "${MANIFEST_TOOLS[@]}" && step promtool promtool_environment &&
+  step nghttpx nghttpx_environment; then
+  run_pytest build/venv/bin/python tests --ignore tests/clients
 fi
-
-command -v go >/dev/null || summary+=("Go is not installed: tests that render the manifests of k8s/ were skipped")
-echo
-printf '%s\n' "${summary[@]}"
-exit $failed
+finish
