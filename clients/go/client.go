@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	pb "github.com/expertd/expertd/clients/go/expertdv1"
 )
@@ -136,25 +137,25 @@ func (c *Client) attempts() *attempts {
 	return &attempts{retry: c.retry, left: c.retry.Attempts - 1, pause: c.retry.Initial}
 }
 
-// again waits for the next attempt after `failure`; false: there is none.
-func (a *attempts) again(ctx context.Context, failure *Error) bool {
+// again waits for the next attempt after `failure`, and returns nil; or what the call fails with, as there is none.
+func (a *attempts) again(ctx context.Context, failure *Error) *Error {
 	if failure.Code != codes.Unavailable || a.left <= 0 {
-		return false
+		return failure
 	}
 	a.left--
 	pause := time.Duration(float64(a.pause) * (0.5 + rand.Float64()/2))
 	pause = max(pause, failure.RetryDelay)
 	a.pause = min(time.Duration(float64(a.pause)*a.retry.Factor), a.retry.Maximum)
 	if deadline, ok := ctx.Deadline(); ok && time.Now().Add(pause).After(deadline) {
-		return false
+		return failure
 	}
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return false
+		return errorFrom(status.FromContextError(ctx.Err()).Err(), failure.RequestID)
 	case <-timer.C:
-		return true
+		return nil
 	}
 }
 
@@ -166,7 +167,7 @@ func call[Request, Response any](ctx context.Context, c *Client, request Request
 		if err == nil {
 			return response, nil
 		}
-		if failure := errorFrom(err, requestID); !attempts.again(ctx, failure) {
+		if failure := attempts.again(ctx, errorFrom(err, requestID)); failure != nil {
 			var none Response
 			return none, failure
 		}
@@ -215,7 +216,10 @@ func (s *Stream) Deltas() iter.Seq2[*pb.Delta, error] {
 				return
 			}
 			failure := errorFrom(err, s.request.GetRequestId())
-			if hasBegun || !attempts.again(s.ctx, failure) {
+			if !hasBegun {
+				failure = attempts.again(s.ctx, failure)
+			}
+			if failure != nil {
 				yield(nil, failure)
 				return
 			}
@@ -231,6 +235,9 @@ func (s *Stream) run(yield func(*pb.Delta, error) bool) (hasBegun bool, err erro
 	}
 	for {
 		event, err := stream.Recv()
+		if errors.Is(err, io.EOF) && !s.collector.isWhole {
+			return hasBegun, status.Error(codes.Internal, "the server ended the stream without its summary")
+		}
 		if errors.Is(err, io.EOF) {
 			return hasBegun, nil
 		}
@@ -250,6 +257,9 @@ func (c *Client) Tokenize(ctx context.Context, text string) ([]uint32, error) {
 	if err != nil {
 		return nil, err
 	}
+	if num := len(response.GetResults()); num != 1 {
+		return nil, errorFrom(status.Errorf(codes.Internal, "the server answers %d tokenizations of 1 text", num), "")
+	}
 	return response.GetResults()[0].GetIds(), nil
 }
 
@@ -260,6 +270,9 @@ func (c *Client) Detokenize(ctx context.Context, ids []uint32) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if num := len(response.GetTexts()); num != 1 {
+		return "", errorFrom(status.Errorf(codes.Internal, "the server answers %d texts of 1 sequence", num), "")
+	}
 	return response.GetTexts()[0], nil
 }
 
@@ -267,6 +280,21 @@ func (c *Client) Detokenize(ctx context.Context, ids []uint32) (string, error) {
 func (c *Client) Model(ctx context.Context, name string) (*pb.Model, error) {
 	response, err := call(ctx, c, &pb.GetModelRequest{Name: name}, "", c.ModelInfo.GetModel)
 	return response.GetModel(), err
+}
+
+// Models returns all models.
+func (c *Client) Models(ctx context.Context) ([]*pb.Model, error) {
+	var models []*pb.Model
+	for page := ""; ; {
+		response, err := call(ctx, c, &pb.ListModelsRequest{PageToken: page}, "", c.ModelInfo.ListModels)
+		if err != nil {
+			return nil, err
+		}
+		models = append(models, response.GetModels()...)
+		if page = response.GetNextPageToken(); page == "" {
+			return models, nil
+		}
+	}
 }
 
 // ServerInfo returns the version, the machine and the settings of the server.

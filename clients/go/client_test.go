@@ -3,6 +3,8 @@ package expertd_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -183,6 +185,25 @@ func TestErrorsHaveCodesReasonsAndFields(t *testing.T) {
 	failure(t, err, codes.NotFound)
 }
 
+func TestAnswersBeyondFourMegabytesArrive(t *testing.T) {
+	request := &pb.TokenizeRequest{
+		Texts:  []string{strings.Repeat("1 a\n", 1<<18)},
+		Pieces: expertd.Ptr(true), Offsets: expertd.Ptr(true),
+	}
+	response := must(newClient(t).Tokenizer.Tokenize(context.Background(), request))(t)
+	if size := proto.Size(response); size <= 4<<20 {
+		t.Fatalf("%d bytes prove nothing", size)
+	}
+}
+
+func TestModels(t *testing.T) {
+	client, ctx := newClient(t), context.Background()
+	models, served := must(client.Models(ctx))(t), must(client.Model(ctx, ""))(t)
+	if len(models) != 1 || !proto.Equal(models[0], served) {
+		t.Fatal(models, served)
+	}
+}
+
 func TestRetriesEnd(t *testing.T) {
 	newClient(t)
 	client := must(expertd.New(os.Getenv("EXPERTD_NOBODY"),
@@ -203,13 +224,18 @@ func TestAServerThatStartsLateIsWaitedFor(t *testing.T) {
 	if key == "" {
 		t.Skip("EXPERTD_KEY is not set")
 	}
-	client := newClient(t, expertd.WithAPIKey(key), expertd.WithRetry(
+	authorities := x509.NewCertPool()
+	if !authorities.AppendCertsFromPEM(must(os.ReadFile(os.Getenv("EXPERTD_CA")))(t)) {
+		t.Fatal("EXPERTD_CA holds no certificate")
+	}
+	encrypted := expertd.WithTLS(&tls.Config{RootCAs: authorities})
+	client := newClient(t, encrypted, expertd.WithAPIKey(key), expertd.WithRetry(
 		expertd.Retry{Attempts: 300, Initial: 50 * time.Millisecond, Maximum: 100 * time.Millisecond, Factor: 2}))
 	answer, err := client.Generate(context.Background(), limited(expertd.Text("Once"), 3, 1))
 	if must(answer, err)(t).GetUsage().GetCompletionTokens() != 3 {
 		t.Error(answer)
 	}
-	_, err = newClient(t).Generate(context.Background(), expertd.Text("A"))
+	_, err = newClient(t, encrypted).Generate(context.Background(), expertd.Text("A"))
 	failure(t, err, codes.Unauthenticated)
 }
 
