@@ -29,6 +29,12 @@ def test_the_client(package, server):
     assert re.search(r"pass 10\b", result.stdout), result.stdout
 
 
+def test_what_a_failing_server_shows(package):
+    result = node("--test", "test/fake_server.test.mjs", target="")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert re.search(r"pass 8\b", result.stdout), result.stdout
+
+
 def test_a_late_server_and_its_keys(package, tmp_path):
     keys = tmp_path / "keys"
     keys.write_text("secret-key-0123456789\n")

@@ -47,6 +47,8 @@ type Starter = (options: grpc.CallOptions) => grpc.ClientReadableStream<StreamGe
 const turnsOf = (messages: string | readonly Message[]): readonly Message[] =>
   typeof messages === "string" ? [{ role: "user", content: messages }] : messages;
 
+const cancelled = (requestId: string) => new ExpertdError("CANCELLED", "cancelled", { requestId });
+
 /** The deltas of one answer, as they come. Leaving the loop early cancels what is left. */
 export class Stream implements AsyncIterable<Delta> {
   private readonly collector = new Collector();
@@ -67,7 +69,7 @@ export class Stream implements AsyncIterable<Delta> {
     if (this.signal?.aborted) this.isCancelled = true;
     try {
       for (let hasBegun = false; ; ) {
-        if (this.isCancelled) throw new ExpertdError("CANCELLED", "cancelled", { requestId: this.requestId });
+        if (this.isCancelled) throw cancelled(this.requestId);
         this.call = this.start(this.attempts.callOptions);
         try {
           for await (const event of this.call) {
@@ -75,7 +77,8 @@ export class Stream implements AsyncIterable<Delta> {
             const delta = this.collector.add(event as StreamGenerateResponse__Output);
             if (delta) yield delta;
           }
-          return;
+          if (this.collector.isWhole) return;
+          throw new ExpertdError("INTERNAL", "the stream ended without its summary", { requestId: this.requestId });
         } catch (failure) {
           const error = errorFrom(failure, this.requestId);
           const pause = hasBegun ? undefined : this.attempts.pauseAfter(error);
@@ -226,7 +229,7 @@ export class Client {
     const { signal } = options;
     const attempts = this.attemptsOf(options);
     for (;;) {
-      signal?.throwIfAborted();
+      if (signal?.aborted) throw cancelled(requestId);
       try {
         return await new Promise<T>((resolve, reject) => {
           const onAbort = () => call.cancel();

@@ -42,19 +42,17 @@ export function makeCredentials(tls: boolean, caFile: string | undefined): grpc.
   return tls ? grpc.credentials.createSsl() : grpc.credentials.createInsecure();
 }
 
-/** Resolves after `ms`; rejects with the signal's reason when it comes first. */
+/** Resolves after `ms`, or with the signal when that comes first. */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    if (signal?.aborted) return reject(signal.reason);
-    const onAbort = () => {
+  return new Promise((resolve) => {
+    if (signal?.aborted) return resolve();
+    const end = () => {
       clearTimeout(timer);
-      reject(signal?.reason);
-    };
-    const timer = setTimeout(() => {
-      signal?.removeEventListener("abort", onAbort);
+      signal?.removeEventListener("abort", end);
       resolve();
-    }, ms);
-    signal?.addEventListener("abort", onAbort, { once: true });
+    };
+    const timer = setTimeout(end, ms);
+    signal?.addEventListener("abort", end, { once: true });
   });
 }
 

@@ -129,7 +129,8 @@ export function generationFrom(response: GenerateResponse__Output): Generation {
 export class Collector {
   private parts = { id: "", model: "", systemFingerprint: "", usage: usageOf(null), warnings: [] as string[] };
   private candidates: Candidate[] = [];
-  private isWhole = false;
+  /** All events have come. */
+  isWhole = false;
 
   /** Takes the next event; its delta, if it has one. */
   add(event: StreamGenerateResponse__Output): Delta | undefined {
