@@ -140,10 +140,6 @@ void AddModelFlags(CLI::App& command, EngineConfig& config) {
         config.isa_limit = it->second;
       },
       "Highest instruction set to use: auto, amx, avx512_bf16, avx512, avx2_vnni, avx2 or scalar [auto]");
-  AddChoiceFlag(command, "--reasoning-parser", config.reasoning_parser, ReasoningParserNames(),
-                "How the model marks reasoning: deepseek_r1, qwen3, pangu, none, or auto: by its vocabulary [auto]");
-  AddChoiceFlag(command, "--tool-call-parser", config.tool_call_parser, ToolCallParserNames(),
-                "How it calls tools: hermes, deepseek_v3, deepseek_v31, pangu, none, or auto: by its template [auto]");
   command.add_option("--jieba-dict", config.jieba_dict,
                      "jieba's dict.txt, prob_emit.py beside it, for PanGu-alpha [the model's, or python3-jieba's]");
   command.add_option("--threads", config.num_threads, "Compute threads; 0 takes the CPUs of the cpuset and quota [0]");
@@ -151,6 +147,10 @@ void AddModelFlags(CLI::App& command, EngineConfig& config) {
 
 void AddEngineFlags(CLI::App& command, EngineConfig& config) {
   AddModelFlags(command, config);
+  AddChoiceFlag(command, "--reasoning-parser", config.reasoning_parser, ReasoningParserNames(),
+                "How the model marks reasoning: deepseek_r1, qwen3, pangu, none, or auto: by its vocabulary [auto]");
+  AddChoiceFlag(command, "--tool-call-parser", config.tool_call_parser, ToolCallParserNames(),
+                "How it calls tools: hermes, deepseek_v3, deepseek_v31, pangu, none, or auto: by its template [auto]");
   command
       .add_option_function<std::string>(
           "--served-model-name",

@@ -224,10 +224,13 @@ absl::StatusOr<StopConditions> PromptBuilder::ResolveStop(const StopOverrides& o
     detail.metadata = {{"promptTokens", StrCat(num_prompt_tokens)},
                        {"maxTokens", overrides.max_tokens.has_value() ? StrCat(wanted) : ""},
                        {"maxModelLen", StrCat(options_.max_model_len)}};
+    const std::string requested =
+        overrides.max_tokens.has_value()
+            ? StrCat(" tokens and ", wanted, " more were requested (", num_prompt_tokens + wanted, " in all).")
+            : " tokens and leaves no room for an answer.";
     return MakeError(absl::StatusCode::kInvalidArgument,
                      StrCat("This model's maximum context length is ", options_.max_model_len,
-                            " tokens. However, the prompt has ", num_prompt_tokens, " tokens and ", wanted,
-                            " more were requested (", num_prompt_tokens + wanted, " in all)."),
+                            " tokens. However, the prompt has ", num_prompt_tokens, requested),
                      detail);
   }
   StopConditions stop;

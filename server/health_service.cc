@@ -96,7 +96,10 @@ grpc::ServerUnaryReactor* HealthService::Check(grpc::CallbackServerContext* cont
       [this](const Request& wanted, Response* response) -> absl::Status {
         const Response::ServingStatus status = StatusOf(wanted.service());
         if (status == Response::SERVICE_UNKNOWN) {
-          return absl::NotFoundError(StrCat("no service '", ToValidUtf8(wanted.service(), 100), "'"));
+          const std::string message = StrCat("no service '", ToValidUtf8(wanted.service(), 100), "'");
+          ErrorDetail detail{.reason = std::string(error_reason::kInvalidParameter)};
+          detail.violations.emplace_back("service", message);
+          return MakeError(absl::StatusCode::kNotFound, message, detail);
         }
         response->set_status(status);
         return absl::OkStatus();

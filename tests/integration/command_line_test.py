@@ -383,11 +383,12 @@ def test_load_groups_failures_by_code_and_reason(start_server):
 
 
 def test_the_readme_shows_flags_that_exist():
-    """Every long flag in the README's commands is one that the command's help knows."""
+    """Every long flag in the README's commands is one that the command's help, or test.sh, knows."""
     readme = (ROOT / "README.md").read_text()
     help_text = "".join(run(command, "--help").stdout
                         for command in ("serve", "generate", "logits", "bench", "inspect", "quantize", "chat",
-                                        "load", "rest"))
+                                        "load", "rest", "run-batch"))
+    help_text += (ROOT / "test.sh").read_text()
     shown = {word.split("=")[0].rstrip("`,.;:)") for word in readme.replace("|", " ").replace("`", " ").split()
              if re.match("--[a-z]", word)}
 

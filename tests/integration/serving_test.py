@@ -172,6 +172,7 @@ def test_health_knows_its_names(server):
     with pytest.raises(grpc.RpcError) as raised:
         stub.Check(health_pb2.HealthCheckRequest(service="nobody"))
     assert raised.value.code() == grpc.StatusCode.NOT_FOUND
+    assert error_details(raised.value)[0] == "INVALID_PARAMETER"
 
 
 def test_reflection_lists_and_resolves_the_contract(server):

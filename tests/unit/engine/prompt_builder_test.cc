@@ -122,6 +122,12 @@ TEST_F(PromptBuilderTest, RefusesWhatDoesNotFitTheModelsLength) {
                                             std::pair("maxModelLen", "100")));
 }
 
+TEST_F(PromptBuilderTest, APromptThatFillsTheModelsLengthIsRefusedForItself) {
+  const absl::Status status = Build(Ids(std::vector<int32_t>(100, 5))).status();
+
+  EXPECT_THAT(std::string(status.message()), HasSubstr("has 100 tokens and leaves no room for an answer"));
+}
+
 TEST_F(PromptBuilderTest, RefusesMoreMinTokensThanFit) {
   RequestSpec spec = Ids({5});
   spec.stop.min_tokens = 100;
