@@ -9,6 +9,7 @@
 #include "clients/rest_shim/generate_routes.h"
 #include "clients/rest_shim/models_json.h"
 #include "clients/rest_shim/tokenize_routes.h"
+#include "clients/rest_shim/web_page.h"
 #include "engine/base/log.h"
 #include "engine/base/strings.h"
 
@@ -112,6 +113,9 @@ void Route(Upstream& upstream, MetricsPage* metrics, const RestCall& call) {
   }
   if (*path == "/metrics" && metrics != nullptr) {
     return method == "GET" ? metrics->Answer(call) : RefuseMethod(call, *path, "GET");
+  }
+  if (std::optional<HttpResponse> page = WebPageAnswer(*path); page.has_value()) {
+    return method == "GET" ? call.Send(*std::move(page)) : RefuseMethod(call, *path, "GET");
   }
   // A model's name may hold slashes, encoded or not.
   if (path->starts_with(kModels) && path->size() > kModels.size() + 1 && (*path)[kModels.size()] == '/') {

@@ -1,0 +1,36 @@
+// Builds elements. Text always becomes text nodes: nothing on this page is ever parsed as HTML.
+
+// <tag properties…>children…</tag>; a child is a node or a string. `data` sets data attributes, `aria-…` attributes.
+export function make(tag, { data = {}, ...properties } = {}, ...children) {
+  const element = document.createElement(tag);
+  Object.assign(element.dataset, data);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name in element) element[name] = value;
+    else element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+export function find(selector) {
+  return document.querySelector(selector);
+}
+
+// Settings of the page itself. Browsers may refuse storage: then they last as long as the page.
+const fallback = new Map();
+
+export function recall(name) {
+  try {
+    return localStorage.getItem(`expertd.${name}`);
+  } catch {
+    return fallback.get(name) ?? null;
+  }
+}
+
+export function remember(name, value) {
+  try {
+    localStorage.setItem(`expertd.${name}`, value);
+  } catch {
+    fallback.set(name, value);
+  }
+}

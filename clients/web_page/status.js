@@ -1,0 +1,83 @@
+// Live figures of the server, from its metrics; nothing is asked for while they can't be seen.
+import { getText } from "./api.js";
+import { errorElement } from "./answer.js";
+import { Chart } from "./chart.js";
+import { find, make } from "./dom.js";
+import { Scrape, mean, quantile, rate } from "./prometheus.js";
+import { text } from "./texts.js";
+
+const INTERVAL_MS = 2000;
+const LENGTH = 150;        // values of a chart: five minutes
+const WINDOW = 10;         // scrapes that quantiles look back: they need some observations
+
+const count = (value) => String(Math.round(value * 10) / 10);
+const seconds = (value) => value < 1 ? `${Number((value * 1000).toPrecision(3))} ms` : `${Number(value.toPrecision(3))} s`;
+const quantiles = (name) => (scrapes) => [0.5, 0.9].map((share) => quantile(scrapes[0], scrapes.at(-1), name, share));
+const lastTwo = (scrapes) => [scrapes.at(-2) ?? scrapes[0], scrapes.at(-1)];
+
+// `values` are computed from the last scrapes, of which there are two at least.
+const CHARTS = [
+  { title: "requests", series: ["running", "waitingRequests"], format: count, minimumTop: 4,
+    values: (scrapes) => [scrapes.at(-1).sum("expertd_requests_running"), scrapes.at(-1).sum("expertd_requests_waiting")] },
+  { title: "throughput", series: ["output", "prompt"], format: count, minimumTop: 10,
+    values: (scrapes) => ["expertd_generated_tokens_total", "expertd_prompt_tokens_total"].map(
+      (name) => rate(...lastTwo(scrapes), name)) },
+  { title: "kvUse", series: ["now"], format: (value) => `${(value * 100).toFixed(1)} %`, minimumTop: 0.1,
+    values: (scrapes) => [scrapes.at(-1).sum("expertd_kv_cache_usage_ratio")] },
+  { title: "firstTokenTime", series: ["half", "p90"], format: seconds, minimumTop: 0.01,
+    values: quantiles("expertd_time_to_first_token_seconds") },
+  { title: "betweenTokens", series: ["half", "p90"], format: seconds, minimumTop: 0.001,
+    values: quantiles("expertd_inter_token_seconds") },
+  { title: "latency", series: ["half", "p90"], format: seconds, minimumTop: 0.1,
+    values: quantiles("expertd_request_seconds") },
+  { title: "batch", series: ["average"], format: count, minimumTop: 4,
+    values: (scrapes) => [mean(...lastTwo(scrapes), "expertd_step_sequences")] },
+];
+
+let charts = [];
+let scrapes = [];
+let timer = null;
+
+export function setUpStatus() {
+  charts = CHARTS.map(({ values, ...look }) => ({ values, chart: new Chart({ ...look, length: LENGTH }) }));
+  find("#charts").append(...charts.map(({ chart }) => chart.element));
+  document.addEventListener("visibilitychange", followVisibility);
+  new MutationObserver(followVisibility).observe(find("#status"), { attributeFilter: ["hidden"] });
+}
+
+function followVisibility() {
+  clearTimeout(timer);
+  timer = null;
+  if (!document.hidden && !find("#status").hidden) tick();
+}
+
+async function tick() {
+  const mine = timer = setTimeout(() => {});  // stands for this round: another may begin while it waits
+  try {
+    show(new Scrape(await getText("metrics"), performance.now()));
+    find("#status-note").textContent = text("live");
+  } catch (error) {
+    find("#status-note").replaceChildren(errorElement(error));
+  }
+  if (timer === mine) timer = setTimeout(tick, INTERVAL_MS);
+}
+
+function show(scrape) {
+  // A pause is no interval; neither is a restart, at which counters begin anew.
+  const last = scrapes.at(-1);
+  const isContinued = last && scrape.time - last.time < 3 * INTERVAL_MS &&
+    scrape.sum("expertd_generated_tokens_total") >= last.sum("expertd_generated_tokens_total");
+  scrapes = isContinued ? [...scrapes, scrape].slice(-WINDOW) : [scrape];
+  if (scrapes.length > 1) {
+    for (const { values, chart } of charts) chart.add(values(scrapes));
+  }
+  showFacts(scrape);
+}
+
+function showFacts(scrape) {
+  const [isa] = scrape.samples("expertd_cpu_isa_info"), [weights] = scrape.samples("expertd_weight_bytes");
+  const facts = [["isa", isa?.labels.isa ?? "–"], ["threads", scrape.sum("expertd_threads")]];
+  if (weights) facts.push(["weights", `${(weights.value / 2 ** 30).toPrecision(3)} GiB ${weights.labels.dtype}`]);
+  find("#facts").replaceChildren(...facts.map(
+    ([name, value]) => make("div", {}, make("dt", {}, text(name)), make("dd", {}, String(value)))));
+}
