@@ -8,7 +8,7 @@ BUILD_PACKAGES=(
   libpcre2-dev libutf8proc-dev libxxhash-dev libboost-dev
 )
 # What the tests need beside that.
-TEST_PACKAGES=(libgtest-dev libgmock-dev libbenchmark-dev libopenblas-dev python3 python3-venv npm)
+TEST_PACKAGES=(libgtest-dev libgmock-dev libbenchmark-dev libopenblas-dev python3 python3-venv npm chromium)
 
 # as_root COMMAND...: runs it as root, by sudo where that is needed.
 as_root() {

@@ -157,6 +157,7 @@ class TurnView {
       this.element.remove();
       ask(this.#turn.question);
     });
+    copy.hidden = this.#turn.content === "";
     return make("div", { className: "buttons" }, say(copy), say(again));
   }
 

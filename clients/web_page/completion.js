@@ -57,7 +57,8 @@ function setBusy(controller) {
 
 async function receive(field, meter, note) {
   let end = null;
-  const body = { prompt: field.value, ...requestSettings() };
+  // Without max_tokens the interface gives 16, which suits programs.
+  const body = { prompt: field.value, max_tokens: 256, ...requestSettings() };
   for await (const chunk of postStream("v1/completions", body, abort.signal)) {
     meter.add(chunk);
     for (const choice of chunk.choices) {

@@ -18,8 +18,7 @@ function showTab(name) {
     button.tabIndex = tab === name ? 0 : -1;
     find(`#${tab}`).hidden = tab !== name;
   }
-  find("#message").focus({ preventScroll: true });
-  history.replaceState(null, "", `#${name}`);
+  history.replaceState(null, "", `#/${name}`);  // no element's id, to which the browser would move the focus
 }
 
 // Arrows move between the tabs, as in any tab list.
@@ -35,14 +34,17 @@ function setUpTabs() {
       find(`#tab-${next}`).focus();
     });
   });
-  const wanted = location.hash.slice(1);
+  const wanted = location.hash.slice(2);
   showTab(TABS.includes(wanted) ? wanted : TABS[0]);
 }
 
 function showTheme() {
   const theme = recall("theme") ?? "auto";
   document.documentElement.dataset.theme = theme;
-  find("#theme").textContent = text(THEMES[theme]);
+  const button = find("#theme"), name = text(THEMES[theme]);
+  button.textContent = name;
+  button.title = text("theme", name);
+  button.setAttribute("aria-label", button.title);
 }
 
 function setUpLook() {

@@ -10,7 +10,8 @@ export function splitReasoning(answer) {
     const at = start.indexOf(end);
     const inside = start.startsWith(begin) ? start.slice(begin.length) : start;
     if (at >= 0) {
-      return { reasoning: inside.slice(0, inside.indexOf(end)).trim(), content: start.slice(at + end.length).trimStart() };
+      const content = start.slice(at + end.length).trimStart();
+      return { reasoning: inside.slice(0, inside.indexOf(end)).trim(), content };
     }
     if (inside !== start) return { reasoning: inside.trim(), content: "" };
   }

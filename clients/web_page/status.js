@@ -7,18 +7,21 @@ import { Scrape, mean, quantile, rate } from "./prometheus.js";
 import { text } from "./texts.js";
 
 const INTERVAL_MS = 2000;
-const LENGTH = 150;        // values of a chart: five minutes
+const LENGTH = 90;         // values of a chart: three minutes
 const WINDOW = 10;         // scrapes that quantiles look back: they need some observations
 
-const count = (value) => String(Math.round(value * 10) / 10);
-const seconds = (value) => value < 1 ? `${Number((value * 1000).toPrecision(3))} ms` : `${Number(value.toPrecision(3))} s`;
+const count = (value) => value.toLocaleString("en", { maximumFractionDigits: value < 100 ? 1 : 0 });
+const precise = (value) => Number(value.toPrecision(3));
+const seconds = (value) => value < 1 ? `${precise(value * 1000)} ms` : `${precise(value)} s`;
+const mebibytes = (bytes) => count(bytes / 2 ** 20);
 const quantiles = (name) => (scrapes) => [0.5, 0.9].map((share) => quantile(scrapes[0], scrapes.at(-1), name, share));
 const lastTwo = (scrapes) => [scrapes.at(-2) ?? scrapes[0], scrapes.at(-1)];
 
 // `values` are computed from the last scrapes, of which there are two at least.
 const CHARTS = [
   { title: "requests", series: ["running", "waitingRequests"], format: count, minimumTop: 4,
-    values: (scrapes) => [scrapes.at(-1).sum("expertd_requests_running"), scrapes.at(-1).sum("expertd_requests_waiting")] },
+    values: (scrapes) => ["expertd_requests_running", "expertd_requests_waiting"].map(
+      (name) => scrapes.at(-1).sum(name)) },
   { title: "throughput", series: ["output", "prompt"], format: count, minimumTop: 10,
     values: (scrapes) => ["expertd_generated_tokens_total", "expertd_prompt_tokens_total"].map(
       (name) => rate(...lastTwo(scrapes), name)) },
@@ -77,7 +80,7 @@ function show(scrape) {
 function showFacts(scrape) {
   const [isa] = scrape.samples("expertd_cpu_isa_info"), [weights] = scrape.samples("expertd_weight_bytes");
   const facts = [["isa", isa?.labels.isa ?? "–"], ["threads", scrape.sum("expertd_threads")]];
-  if (weights) facts.push(["weights", `${(weights.value / 2 ** 30).toPrecision(3)} GiB ${weights.labels.dtype}`]);
+  if (weights) facts.push(["weights", `${mebibytes(weights.value)} MiB ${weights.labels.dtype}`]);
   find("#facts").replaceChildren(...facts.map(
     ([name, value]) => make("div", {}, make("dt", {}, text(name)), make("dd", {}, String(value)))));
 }
