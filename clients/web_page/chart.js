@@ -41,9 +41,8 @@ export class Chart {
                          say(make("dt", { data: { text: name } })), this.#values[index]));
       this.#lines.push(makeSvg("path", { class: `line series${index}`, "vector-effect": "non-scaling-stroke" }));
     });
-    for (const y of [0.5, HEIGHT / 2, HEIGHT - 0.5]) {
-      this.#svg.append(makeSvg("path", { class: "grid", d: `M0 ${y}H${WIDTH}`, "vector-effect": "non-scaling-stroke" }));
-    }
+    const grid = [0.5, HEIGHT / 2, HEIGHT - 0.5].map((y) => `M0 ${y}H${WIDTH}`).join("");
+    this.#svg.append(makeSvg("path", { class: "grid", d: grid, "vector-effect": "non-scaling-stroke" }));
     this.#svg.append(...this.#lines);
     this.element = make("section", { className: "chart" }, say(make("h2", { data: { text: title } })), legend,
                         make("div", { className: "plot" }, this.#top, this.#svg));

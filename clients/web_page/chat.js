@@ -1,11 +1,13 @@
 // The chat: a list of turns, of which the last may be under way.
 import { postStream } from "./api.js";
 import { Meter, endWords, errorElement } from "./answer.js";
-import { find, make } from "./dom.js";
+import { copy, find, make } from "./dom.js";
 import { renderMarkdown } from "./markdown.js";
 import { splitReasoning } from "./reasoning.js";
 import { requestSettings, systemPrompt } from "./settings.js";
 import { say, text } from "./texts.js";
+
+const MIN_PAUSE_MS = 20;  // between two showings of an answer that grows
 
 // {question, content, reasoning}: content is "" until the model has written some.
 let turns = [];
@@ -26,7 +28,10 @@ export function setUpChat() {
     event.preventDefault();
     find("#chat-form").requestSubmit();
   });
-  find("#chat-stop").addEventListener("click", stopChat);
+  find("#chat-stop").addEventListener("click", () => {
+    stopChat();
+    message.focus();
+  });
   find("#clear").addEventListener("click", clear);
 }
 
@@ -62,6 +67,7 @@ async function ask(question) {
   const view = new TurnView(turn);
   find("#log").append(view.element);
   view.element.scrollIntoView({ block: "end" });
+  find("#message").focus({ preventScroll: true });
 
   abort = new AbortController();
   find("#chat-stop").hidden = false;
@@ -102,7 +108,8 @@ class TurnView {
   #reasoning = make("details", { className: "reasoning", hidden: true }, make("summary"), make("div"));
   #content = make("div", { className: "content" }, make("p", { className: "pending" }, text("waiting")));
   #figures = make("p", { className: "figures" });
-  #frame = 0;
+  #timer = null;
+  #cost = 0;  // milliseconds that the last showing took
 
   constructor(turn) {
     this.#turn = turn;
@@ -111,17 +118,19 @@ class TurnView {
                         this.#answer);
   }
 
-  // Shows what the turn has by now, at the next frame.
+  // Shows what the turn has by then soon: the longer the answer, the later, so that the page stays quick.
   update(meter) {
-    this.#frame ||= requestAnimationFrame(() => {
-      this.#frame = 0;
+    this.#timer ??= setTimeout(() => {
+      const start = performance.now();
+      this.#timer = null;
       this.#show(text("thinking"));
       this.#figures.textContent = meter.words();
-    });
+      this.#cost = performance.now() - start;
+    }, Math.max(MIN_PAUSE_MS, 5 * this.#cost));
   }
 
   end(reason, meter) {
-    cancelAnimationFrame(this.#frame);
+    clearTimeout(this.#timer);
     this.#show(text("reasoning"));
     this.#figures.textContent = [reason, meter.words()].filter(Boolean).join(" · ");
     this.#answer.append(this.#buttons());
@@ -145,10 +154,11 @@ class TurnView {
   }
 
   #buttons() {
-    const copy = make("button", { type: "button", className: "copy", data: { text: "copy" } });
-    copy.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(this.#turn.content);
-      copy.textContent = text("copied");
+    const copyButton = make("button", { type: "button", className: "copy", data: { text: "copy" } });
+    copyButton.hidden = this.#turn.content === "";
+    copyButton.addEventListener("click", async () => {
+      await copy(this.#turn.content);
+      copyButton.textContent = text("copied");
     });
     const again = make("button", { type: "button", className: "regenerate", data: { text: "regenerate" } });
     again.addEventListener("click", () => {
@@ -157,8 +167,7 @@ class TurnView {
       this.element.remove();
       ask(this.#turn.question);
     });
-    copy.hidden = this.#turn.content === "";
-    return make("div", { className: "buttons" }, say(copy), say(again));
+    return make("div", { className: "buttons" }, say(copyButton), say(again));
   }
 
   // A reader who has scrolled up stays there.

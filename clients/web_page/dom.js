@@ -16,6 +16,16 @@ export function find(selector) {
   return document.querySelector(selector);
 }
 
+// Puts `words` on the clipboard. Pages that came without TLS from another machine have only the old way.
+export async function copy(words) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(words);
+  const field = make("textarea", { value: words });
+  document.body.append(field);
+  field.select();
+  document.execCommand("copy");
+  field.remove();
+}
+
 // Settings of the page itself. Browsers may refuse storage: then they last as long as the page.
 const fallback = new Map();
 

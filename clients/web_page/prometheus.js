@@ -46,10 +46,15 @@ export function rate(earlier, later, name) {
   return (later.sum(name) - earlier.sum(name)) / ((later.time - earlier.time) / 1000);
 }
 
+// The growth of counter `part` for each one of counter `whole`; null when that has not grown.
+export function ratio(earlier, later, part, whole) {
+  const grown = later.sum(whole) - earlier.sum(whole);
+  return grown > 0 ? (later.sum(part) - earlier.sum(part)) / grown : null;
+}
+
 // The mean of a histogram's observations between two scrapes; null when there were none.
 export function mean(earlier, later, name) {
-  const count = later.sum(`${name}_count`) - earlier.sum(`${name}_count`);
-  return count > 0 ? (later.sum(`${name}_sum`) - earlier.sum(`${name}_sum`)) / count : null;
+  return ratio(earlier, later, `${name}_sum`, `${name}_count`);
 }
 
 // A quantile (0 to 1) of a histogram's observations between two scrapes, by linear interpolation within its bucket, as

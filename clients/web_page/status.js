@@ -3,7 +3,7 @@ import { getText } from "./api.js";
 import { errorElement } from "./answer.js";
 import { Chart } from "./chart.js";
 import { find, make } from "./dom.js";
-import { Scrape, mean, quantile, rate } from "./prometheus.js";
+import { Scrape, mean, quantile, rate, ratio } from "./prometheus.js";
 import { text } from "./texts.js";
 
 const INTERVAL_MS = 2000;
@@ -11,6 +11,7 @@ const LENGTH = 90;         // values of a chart: three minutes
 const WINDOW = 10;         // scrapes that quantiles look back: they need some observations
 
 const count = (value) => value.toLocaleString("en", { maximumFractionDigits: value < 100 ? 1 : 0 });
+const percent = (value) => `${count(value * 100)} %`;
 const precise = (value) => Number(value.toPrecision(3));
 const seconds = (value) => value < 1 ? `${precise(value * 1000)} ms` : `${precise(value)} s`;
 const mebibytes = (bytes) => count(bytes / 2 ** 20);
@@ -25,7 +26,7 @@ const CHARTS = [
   { title: "throughput", series: ["output", "prompt"], format: count, minimumTop: 10,
     values: (scrapes) => ["expertd_generated_tokens_total", "expertd_prompt_tokens_total"].map(
       (name) => rate(...lastTwo(scrapes), name)) },
-  { title: "kvUse", series: ["now"], format: (value) => `${(value * 100).toFixed(1)} %`, minimumTop: 0.1,
+  { title: "kvUse", series: ["inUse"], format: percent, minimumTop: 0.1,
     values: (scrapes) => [scrapes.at(-1).sum("expertd_kv_cache_usage_ratio")] },
   { title: "firstTokenTime", series: ["half", "p90"], format: seconds, minimumTop: 0.01,
     values: quantiles("expertd_time_to_first_token_seconds") },
@@ -35,6 +36,12 @@ const CHARTS = [
     values: quantiles("expertd_request_seconds") },
   { title: "batch", series: ["average"], format: count, minimumTop: 4,
     values: (scrapes) => [mean(...lastTwo(scrapes), "expertd_step_sequences")] },
+  { title: "prefixHits", series: ["share"], format: percent, minimumTop: 1,
+    values: (scrapes) => [ratio(scrapes[0], scrapes.at(-1), "expertd_prefix_cache_hits_total",
+                                "expertd_prefix_cache_queries_total")] },
+  { title: "ends", series: ["finished", "rejected"], format: count, minimumTop: 1,
+    values: (scrapes) => ["expertd_requests_finished_total", "expertd_requests_rejected_total"].map(
+      (name) => rate(...lastTwo(scrapes), name)) },
 ];
 
 let charts = [];

@@ -32,9 +32,11 @@ const ENGLISH = {
   running: "Running", waitingRequests: "Waiting", kvUse: "KV cache in use", throughput: "Tokens per second",
   output: "output", prompt: "prompt", firstTokenTime: "Time to first token", latency: "Time of a request",
   betweenTokens: "Time between tokens", batch: "Sequences per step", requests: "Requests", half: "median",
-  p90: "90th percentile", average: "average", version: "version", isa: "instructions", contextLength: "context",
+  p90: "p90", average: "average", version: "version", isa: "instructions", contextLength: "context",
   threads: "threads", weights: "weights",
-  live: "Figures of the last three minutes, every 2 s while this page is visible.", now: "now",
+  live: "Figures of the last three minutes, every 2 s while this page is visible.",
+  inUse: "in use", prefixHits: "Prefix cache hits", share: "of prompt tokens",
+  ends: "Requests per second", finished: "ended", rejected: "refused",
 };
 
 const CHINESE = {
@@ -68,9 +70,11 @@ const CHINESE = {
   running: "运行中", waitingRequests: "排队中", kvUse: "KV 缓存占用", throughput: "每秒词元数",
   output: "输出", prompt: "输入", firstTokenTime: "首词元延迟", latency: "请求总时长",
   betweenTokens: "词元间隔", batch: "每步序列数", requests: "请求", half: "中位数",
-  p90: "90 分位", average: "平均", version: "版本", isa: "指令集", contextLength: "上下文",
+  p90: "p90", average: "平均", version: "版本", isa: "指令集", contextLength: "上下文",
   threads: "线程", weights: "权重",
-  live: "最近三分钟的数据，页面可见时每 2 秒更新。", now: "现在",
+  live: "最近三分钟的数据，页面可见时每 2 秒更新。",
+  inUse: "占用", prefixHits: "前缀缓存命中", share: "占输入词元",
+  ends: "每秒请求数", finished: "已结束", rejected: "已拒绝",
 };
 
 let words = ENGLISH;

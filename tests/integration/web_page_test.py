@@ -218,6 +218,21 @@ def test_what_anyone_writes_stays_text(open_page):
     assert page.evaluate("() => window.probe") is None
 
 
+def test_long_answers_full_of_marks_do_not_hold_up_the_page(open_page):
+    page = open_page(before=answering({"content": "**a " * 200_000}))  # a minute, were spans without bounds
+
+    assert answer(page, "Go on").startswith("**a **a ")
+
+
+def test_copy_has_what_the_model_wrote(open_page):
+    page = open_page(before=answering({"content": "Some **bold** text"}), permissions=["clipboard-read", "clipboard-write"])
+    answer(page, "Go on")
+    page.locator(".copy").click()
+    page.locator(".copy", has_text="Copied").wait_for()
+
+    assert page.evaluate("() => navigator.clipboard.readText()") == "Some **bold** text"
+
+
 # Keyboard.
 
 
@@ -341,6 +356,20 @@ def test_charts_follow_the_load_and_rest_unseen(server, open_page):
     num_scrapes = len(scrapes)
     page.clock.run_for(20_000)
     assert len(scrapes) == num_scrapes == 3
+
+
+def test_quantiles_are_prometheus_own(open_page):
+    buckets = lambda *counts: "".join(
+        f'wait_bucket{{model="a \\"b\\"",le="{bound}"}} {count}\n' for bound, count in zip(("0.1", "0.5", "+Inf"), counts))
+    found = open_page().evaluate("""async ([first, second]) => {
+      const { Scrape, quantile } = await import("/page/prometheus.js");
+      const [earlier, later] = [new Scrape(first, 0), new Scrape(second, 1000)];
+      return [0.25, 0.5, 0.99].map((share) => quantile(earlier, later, "wait", share)).concat(
+        quantile(later, later, "wait", 0.5), later.samples("wait_bucket")[0].labels.le);
+    }""", [buckets(1, 2, 3), buckets(5, 8, 11)])
+
+    # 4 new ones up to 0.1, 2 more up to 0.5, 2 beyond.
+    assert found == [pytest.approx(0.05), pytest.approx(0.1), 0.5, None, "0.1"]
 
 
 # Errors.
