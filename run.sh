@@ -66,7 +66,8 @@ cat <<END
 
 expertd serves $model
   gRPC     127.0.0.1:$grpc_port
-${rest_port:+  REST     http://127.0.0.1:$rest_port/v1
+${rest_port:+  page     http://127.0.0.1:$rest_port
+  REST     http://127.0.0.1:$rest_port/v1
 }  metrics  http://127.0.0.1:$metrics_port/metrics
   talk     $expertd chat --target 127.0.0.1:$grpc_port ${key_file[*]}
 Ctrl-C stops it.

@@ -58,7 +58,7 @@ function adviceFor({ status, code, param, retryAfter }) {
   if (status === 401 || status === 403) return text("errorKey");
   if (code === "context_length_exceeded") return text("errorLong");
   if (status === 429) return text("errorBusy", retryAfter ?? 1);
-  if (status === 503) return text("errorNotReady");
+  if (status === 503 || code === "draining") return text("errorNotReady");
   if (status === 400 && param) return text("errorSetting", param);
   return text(status < 500 ? "errorRequest" : "errorServer");
 }

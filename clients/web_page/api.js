@@ -1,14 +1,16 @@
 // Calls of the server: with the reader's key, errors as ApiError, streams as the events' JSON.
+import { recall, remember } from "./storage.js";
 
+const STATUS_OF = { server_error: 500, rate_limit_error: 429 };  // of errors amid a stream, which have none
 const STREAM_OPTIONS = { include_usage: true, continuous_usage_stats: true };
-const KEY = "expertd.key";  // in sessionStorage: gone with the tab
 
 export function apiKey() {
-  return sessionStorage.getItem(KEY) ?? "";
+  return recall("key", "sessionStorage") ?? "";
 }
 
+// Keeps what of `key` can stand in a header.
 export function setApiKey(key) {
-  sessionStorage.setItem(KEY, key.trim());
+  remember("key", key.replace(/[^!-~]/g, ""), "sessionStorage");
 }
 
 // What the server answered instead of what was asked for; `status` 0: nothing at all, or a stream that broke off.
@@ -52,7 +54,7 @@ export async function* postStream(path, body, signal) {
   for await (const data of serverSentEvents(response.body)) {
     if (data === "[DONE]") return;
     const event = JSON.parse(data);
-    if (event.error) throw new ApiError(response.status, event.error);
+    if (event.error) throw new ApiError(STATUS_OF[event.error.type] ?? 400, event.error);
     yield event;
   }
   throw new ApiError(0, { code: "cut_off" });

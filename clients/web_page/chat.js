@@ -104,7 +104,7 @@ async function receive(messages, turn, view, meter) {
 // The elements of a turn.
 class TurnView {
   #turn;
-  #answer = make("div", { className: "answer", "aria-busy": "true" });
+  #answer = make("div", { className: "answer", role: "group", "aria-label": text("model"), "aria-busy": "true" });
   #reasoning = make("details", { className: "reasoning", hidden: true }, make("summary"), make("div"));
   #content = make("div", { className: "content" }, make("p", { className: "pending" }, text("waiting")));
   #figures = make("p", { className: "figures" });
@@ -114,7 +114,8 @@ class TurnView {
   constructor(turn) {
     this.#turn = turn;
     this.#answer.append(this.#reasoning, this.#content, this.#figures);
-    this.element = make("article", { className: "turn" }, make("div", { className: "question" }, turn.question),
+    this.element = make("article", { className: "turn" }, make("div", { className: "question", role: "group", "aria-label": text("you") },
+                             turn.question),
                         this.#answer);
   }
 

@@ -53,6 +53,7 @@ function setBusy(controller) {
   find("#complete").disabled = controller !== null;
   find("#completion-stop").hidden = controller === null;
   find("#undo").disabled = controller !== null;
+  find("#completion-note").ariaBusy = String(controller !== null);  // it is read out in the end
 }
 
 async function receive(field, meter, note) {

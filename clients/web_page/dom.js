@@ -1,6 +1,6 @@
 // Builds elements. Text always becomes text nodes: nothing on this page is ever parsed as HTML.
 
-// <tag properties…>children…</tag>; a child is a node or a string. `data` sets data attributes, `aria-…` attributes.
+// <tag properties…>children…</tag>; a child is a node or a string. `data` is of data attributes.
 export function make(tag, { data = {}, ...properties } = {}, ...children) {
   const element = document.createElement(tag);
   Object.assign(element.dataset, data);
@@ -24,23 +24,4 @@ export async function copy(words) {
   field.select();
   document.execCommand("copy");
   field.remove();
-}
-
-// Settings of the page itself. Browsers may refuse storage: then they last as long as the page.
-const fallback = new Map();
-
-export function recall(name) {
-  try {
-    return localStorage.getItem(`expertd.${name}`);
-  } catch {
-    return fallback.get(name) ?? null;
-  }
-}
-
-export function remember(name, value) {
-  try {
-    localStorage.setItem(`expertd.${name}`, value);
-  } catch {
-    fallback.set(name, value);
-  }
 }

@@ -3,9 +3,10 @@ import { getJson } from "./api.js";
 import { errorElement } from "./answer.js";
 import { setUpChat, stopChat } from "./chat.js";
 import { setUpCompletion, stopCompletion } from "./completion.js";
-import { find, recall, remember } from "./dom.js";
+import { find } from "./dom.js";
 import { setUpSettings } from "./settings.js";
 import { setUpStatus } from "./status.js";
+import { recall, remember } from "./storage.js";
 import { language, setLanguage, text } from "./texts.js";
 
 const TABS = ["chat", "completion", "status"];
@@ -39,7 +40,7 @@ function setUpTabs() {
 }
 
 function showTheme() {
-  const theme = recall("theme") ?? "auto";
+  const theme = recall("theme") in THEMES ? recall("theme") : "auto";
   document.documentElement.dataset.theme = theme;
   const button = find("#theme"), name = text(THEMES[theme]);
   button.textContent = name;

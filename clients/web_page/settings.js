@@ -1,6 +1,7 @@
 // The settings of a request. An empty field is not sent: then the server's own default holds.
 import { apiKey, setApiKey } from "./api.js";
-import { find, make, recall, remember } from "./dom.js";
+import { find, make } from "./dom.js";
+import { recall, remember } from "./storage.js";
 import { say } from "./texts.js";
 
 // Names are those of the request's JSON.
@@ -48,7 +49,7 @@ function fieldNames() {
 
 function load() {
   try {
-    values = JSON.parse(recall("settings") ?? "{}");
+    values = JSON.parse(recall("settings")) ?? {};
   } catch {
     values = {};
   }

@@ -16,7 +16,7 @@ const precise = (value) => Number(value.toPrecision(3));
 const seconds = (value) => value < 1 ? `${precise(value * 1000)} ms` : `${precise(value)} s`;
 const mebibytes = (bytes) => count(bytes / 2 ** 20);
 const quantiles = (name) => (scrapes) => [0.5, 0.9].map((share) => quantile(scrapes[0], scrapes.at(-1), name, share));
-const lastTwo = (scrapes) => [scrapes.at(-2) ?? scrapes[0], scrapes.at(-1)];
+const lastTwo = (scrapes) => scrapes.slice(-2);
 
 // `values` are computed from the last scrapes, of which there are two at least.
 const CHARTS = [
@@ -47,6 +47,7 @@ const CHARTS = [
 let charts = [];
 let scrapes = [];
 let timer = null;
+let round = 0;  // counts what asks for figures, of which only the last goes on
 
 export function setUpStatus() {
   charts = CHARTS.map(({ values, ...look }) => ({ values, chart: new Chart({ ...look, length: LENGTH }) }));
@@ -57,19 +58,25 @@ export function setUpStatus() {
 
 function followVisibility() {
   clearTimeout(timer);
-  timer = null;
+  ++round;
   if (!document.hidden && !find("#status").hidden) tick();
 }
 
 async function tick() {
-  const mine = timer = setTimeout(() => {});  // stands for this round: another may begin while it waits
+  const mine = round;
   try {
     show(new Scrape(await getText("metrics"), performance.now()));
-    find("#status-note").textContent = text("live");
+    note(make("p", {}, text("live")));
   } catch (error) {
-    find("#status-note").replaceChildren(errorElement(error));
+    note(errorElement(error));
   }
-  if (timer === mine) timer = setTimeout(tick, INTERVAL_MS);
+  if (mine === round) timer = setTimeout(tick, INTERVAL_MS);
+}
+
+// Words that stand there already are not read out again.
+function note(element) {
+  const place = find("#status-note");
+  if (place.textContent !== element.textContent) place.replaceChildren(element);
 }
 
 function show(scrape) {

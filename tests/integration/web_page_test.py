@@ -391,6 +391,7 @@ def test_an_error_amid_a_stream_keeps_what_came(open_page):
         content_type="text/event-stream", body=f"data: {json.dumps(chunk)}\n\ndata: {json.dumps(failure)}\n\n")))
 
     assert answer(page, "Hello!") == "Half an ans"
+    assert "The server failed" in page.locator(".turn .error").text_content()
     assert HOSTILE in page.locator(".turn .said").text_content()
     assert page.evaluate("() => window.probe") is None
 
