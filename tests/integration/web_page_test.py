@@ -352,10 +352,18 @@ def test_charts_follow_the_load_and_rest_unseen(server, open_page):
     expect(shown("Time of a request")).to_contain_text("s")
     assert page.locator(".chart path.series0").nth(1).get_attribute("d") != idle
 
-    page.locator("#tab-chat").click()
-    num_scrapes = len(scrapes)
+    hide = """(is_hidden) => {
+      Object.defineProperty(document, "hidden", { value: is_hidden, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    page.evaluate(hide, True)
     page.clock.run_for(20_000)
-    assert len(scrapes) == num_scrapes == 3
+    assert len(scrapes) == 3
+    with page.expect_response("**/metrics"):
+        page.evaluate(hide, False)
+    page.locator("#tab-chat").click()
+    page.clock.run_for(20_000)
+    assert len(scrapes) == 4
 
 
 def test_quantiles_are_prometheus_own(open_page):
