@@ -7,7 +7,7 @@ import { splitReasoning } from "./reasoning.js";
 import { requestSettings, systemPrompt } from "./settings.js";
 import { say, text } from "./texts.js";
 
-const MIN_PAUSE_MS = 20;  // between two showings of an answer that grows
+const MIN_PAUSE_MS = 20, MAX_PAUSE_MS = 250;  // between two showings of an answer that grows
 
 // {question, content, reasoning}: content is "" until the model has written some.
 let turns = [];
@@ -127,7 +127,7 @@ class TurnView {
       this.#show(text("thinking"));
       this.#figures.textContent = meter.words();
       this.#cost = performance.now() - start;
-    }, Math.max(MIN_PAUSE_MS, 5 * this.#cost));
+    }, Math.min(Math.max(MIN_PAUSE_MS, 5 * this.#cost), MAX_PAUSE_MS));
   }
 
   end(reason, meter) {
