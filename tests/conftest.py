@@ -135,6 +135,15 @@ def server(tmp_path_factory):
     assert code == 0, running.log_text()
 
 
+@pytest.fixture(scope="module")
+def slow_server(tmp_path_factory):
+    """One whose long answers take seconds on any machine, for tests of what ends them early."""
+    running = Server(tmp_path_factory.mktemp("slow_server") / "server.log", flags=["--isa", "scalar"])
+    yield running
+    code = running.stop()
+    assert code == 0, running.log_text()
+
+
 def run(*arguments, check=True, timeout=120, **kwargs):
     """Runs `expertd ARGUMENTS...`; returns the CompletedProcess with text output."""
     result = subprocess.run([str(BINARY), *map(str, arguments)], capture_output=True, text=True, timeout=timeout, **kwargs)

@@ -25,10 +25,10 @@ def rest(server):
 
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory):
-    """A server whose model has Qwen3's template and marks."""
+    """A server whose model has Qwen3's template and marks, and takes seconds for a long answer."""
     folder = tmp_path_factory.mktemp("qwen")
     model, ids = make_model(folder / "model", "Qwen-Qwen3-0.6B.jinja", QWEN)
-    running = Server(folder / "server.log", model=model, flags=["--served-model-name", "m"])
+    running = Server(folder / "server.log", model=model, flags=["--served-model-name", "m", "--isa", "scalar"])
     running.ids = ids
     yield running
     assert running.stop() == 0, running.log_text()

@@ -23,8 +23,8 @@ def go(*arguments, cwd=MODULE, **environment):
     return result.stdout
 
 
-def test_the_client(server):
-    output = go("test", "-v", "-count=1", "./...", EXPERTD_TARGET=server.target,
+def test_the_client(slow_server):
+    output = go("test", "-v", "-count=1", "./...", EXPERTD_TARGET=slow_server.target,
                 EXPERTD_NOBODY=f"127.0.0.1:{free_port()}")
     sources = "".join(path.read_text() for path in MODULE.glob("*_test.go"))
     written = set(re.findall(r"^func (Test\w+|Example)", sources, re.MULTILINE))

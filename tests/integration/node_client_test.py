@@ -23,8 +23,9 @@ def node(*arguments, target, **environment):
                           env={**os.environ, "EXPERTD_TARGET": target, **environment})
 
 
-def test_the_client(package, server):
-    result = node("--test", "test/client.test.mjs", target=server.target, EXPERTD_NOBODY=f"127.0.0.1:{free_port()}")
+def test_the_client(package, slow_server):
+    result = node("--test", "test/client.test.mjs", target=slow_server.target,
+                  EXPERTD_NOBODY=f"127.0.0.1:{free_port()}")
     assert result.returncode == 0, result.stdout + result.stderr
     assert re.search(r"pass 10\b", result.stdout), result.stdout
 

@@ -31,6 +31,12 @@ def client(expertd, server):
         yield client
 
 
+@pytest.fixture(scope="module")
+def slow_client(expertd, slow_server):
+    with expertd.Client(slow_server.target, timeout=60) as client:
+        yield client
+
+
 def wait_until(condition):
     deadline = time.monotonic() + 30
     while not condition():
@@ -68,11 +74,11 @@ def test_a_stream_makes_the_same_answer(client):
     assert again.text == whole.candidates[1].text
 
 
-def test_leaving_a_stream_cancels_it(server, client):
-    before = server.metric("expertd_requests_total", code="CANCELLED")
-    with client.stream("Once", **LONG) as stream:
+def test_leaving_a_stream_cancels_it(slow_server, slow_client):
+    before = slow_server.metric("expertd_requests_total", code="CANCELLED")
+    with slow_client.stream("Once", **LONG) as stream:
         next(stream)
-    wait_until(lambda: server.metric("expertd_requests_total", code="CANCELLED") == before + 1)
+    wait_until(lambda: slow_server.metric("expertd_requests_total", code="CANCELLED") == before + 1)
 
 
 def test_settings_arrive(client):
@@ -111,12 +117,12 @@ def test_errors_have_classes_reasons_and_fields(client, expertd):
         next(client.stream("A", temperature=9))
 
 
-def test_a_timeout_ends_the_call_and_the_work(server, client, expertd):
+def test_a_timeout_ends_the_call_and_the_work(slow_client, expertd):
     with pytest.raises(expertd.DeadlineExceeded):
-        client.generate("Once", timeout=0.1, **LONG)
+        slow_client.generate("Once", timeout=0.2, **LONG)
     with pytest.raises(expertd.DeadlineExceeded):
-        list(client.stream("Once", timeout=0.1, **LONG))
-    wait_until(lambda: client.load().ranks[0].num_running == 0)
+        list(slow_client.stream("Once", timeout=0.2, **LONG))
+    wait_until(lambda: slow_client.load().ranks[0].num_running == 0)
 
 
 def test_a_server_that_starts_late_is_waited_for(tmp_path, expertd):
@@ -145,7 +151,7 @@ def test_retries_end(expertd):
 
 
 def test_a_stream_that_has_begun_is_not_begun_again(tmp_path, expertd):
-    server = Server(tmp_path / "log")
+    server = Server(tmp_path / "log", flags=["--isa", "scalar"])
     with expertd.Client(server.target) as client:
         stream = client.stream("Once", **LONG)
         next(stream)
@@ -169,13 +175,13 @@ def test_keys(tmp_path, expertd):
         server.stop()
 
 
-def test_asyncio(server, client, expertd):
+def test_asyncio(slow_server, slow_client, expertd):
     settings = {"seed": 9, "max_tokens": 16}
-    expected = client.generate("Once", **settings).text
-    before = server.metric("expertd_requests_total", code="CANCELLED")
+    expected = slow_client.generate("Once", **settings).text
+    before = slow_server.metric("expertd_requests_total", code="CANCELLED")
 
     async def main():
-        async with expertd.AsyncClient(server.target, timeout=60) as aio:
+        async with expertd.AsyncClient(slow_server.target, timeout=60) as aio:
             answers = await asyncio.gather(*(aio.generate("Once", **settings) for _ in range(8)))
             assert {answer.text for answer in answers} == {expected}
             stream = aio.stream("Once", **settings)
@@ -188,7 +194,7 @@ def test_asyncio(server, client, expertd):
             with pytest.raises(expertd.InvalidArgument):
                 await anext(aio.stream("A", top_p=7))
             with pytest.raises(expertd.DeadlineExceeded):
-                await aio.generate("A", timeout=0.1, **LONG)
+                await aio.generate("A", timeout=0.2, **LONG)
             waiting = asyncio.create_task(aio.generate("A", **LONG))
             await asyncio.sleep(0.1)
             waiting.cancel()
@@ -199,7 +205,7 @@ def test_asyncio(server, client, expertd):
             assert len((await aio.load()).ranks) == 1
 
     asyncio.run(main())
-    wait_until(lambda: server.metric("expertd_requests_total", code="CANCELLED") == before + 2)
+    wait_until(lambda: slow_server.metric("expertd_requests_total", code="CANCELLED") == before + 2)
 
 
 def test_threads_share_a_client(client):

@@ -241,13 +241,14 @@ def test_errors_are_the_clients_own_classes(client):
 
 
 def test_a_full_queue_says_when_to_come_again(start_server):
-    server = start_server("--max-num-seqs", "1", "--max-num-queued-reqs", "1")
+    server = start_server("--max-num-seqs", "1", "--max-num-queued-reqs", "1", "--isa", "scalar")
     body = {"prompt": "a", "max_tokens": 1500, "ignore_eos": True, "stream": True}
     streams = []
     try:
-        for _ in range(3):
+        for gauge in ("expertd_requests_running", "expertd_requests_waiting"):
             streams.append(http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=60))
             streams[-1].request("POST", "/v1/completions", json.dumps(body), {"content-type": "application/json"})
+            wait_until(lambda: server.metric(gauge) == 1)
         status, headers, answer = post(server, "/v1/completions", body)
     finally:
         for stream in streams:

@@ -56,7 +56,7 @@ def test_answers_are_those_of_rest(server, files):
 
 def test_an_interrupted_run_goes_on(server, files):
     source, target = files
-    write_lines(source, [request(str(i), max_tokens=400, ignore_eos=True) for i in range(40)])
+    write_lines(source, [request(str(i), max_tokens=400, ignore_eos=True) for i in range(60)])
     command = [str(BINARY), "run-batch", "-i", str(source), "-o", str(target), "--target", server.target,
                "--concurrency", "2"]
     for end in (signal.SIGINT, signal.SIGKILL):
@@ -70,20 +70,20 @@ def test_an_interrupted_run_goes_on(server, files):
         if end == signal.SIGINT:
             assert process.returncode == 1 and "goes on from here" in error
     done = len(target.read_text().splitlines())
-    assert 10 <= done < 40
+    assert 10 <= done < 60
     with target.open("a") as file:
-        file.write('{"id": "batch_x", "custom_id": "39", "resp')
+        file.write('{"id": "batch_x", "custom_id": "59", "resp')
 
     result = run(*command[1:])
 
-    assert "40/40 answered, 0 with an error" in result.stdout
+    assert "60/60 answered, 0 with an error" in result.stdout
     lines = target.read_text().splitlines()
-    assert len(lines) == 40 and len(answers(target)) == 40
+    assert len(lines) == 60 and len(answers(target)) == 60
 
 
 def test_a_server_that_comes_back_is_waited_for(start_server, files):
     source, target = files
-    write_lines(source, [request(str(i), max_tokens=40, ignore_eos=True) for i in range(40)])
+    write_lines(source, [request(str(i), max_tokens=400, ignore_eos=True) for i in range(40)])
     first = start_server()
     process = subprocess.Popen([str(BINARY), "run-batch", "-i", str(source), "-o", str(target), "--target",
                                 first.target, "--concurrency", "2"], stdout=subprocess.PIPE, text=True)
