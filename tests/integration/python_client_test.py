@@ -1,7 +1,9 @@
-"""The Python client against real servers: answers, streams, cancellation, deadlines, retries, errors, keys; and the
-package as pip builds it, with the examples of its README."""
+"""The Python client against real servers: answers, streams, cancellation, deadlines, retries, errors, keys, TLS;
+against one that fails as it is told; and the package as pip builds it, with the examples of its README."""
 
 import asyncio
+import concurrent.futures
+import contextlib
 import json
 import pathlib
 import re
@@ -11,7 +13,10 @@ import threading
 import time
 import zipfile
 
+import grpc
 import pytest
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
 
 from conftest import ROOT, Server, free_port
 
@@ -173,6 +178,185 @@ def test_keys(tmp_path, expertd):
             client.generate("A")
     finally:
         server.stop()
+
+
+def test_tls(tmp_path, expertd):
+    key, certificate = tmp_path / "tls.key", tmp_path / "tls.crt"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                    "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)],
+                   check=True, capture_output=True)
+    server = Server(tmp_path / "log", flags=["--ssl-certfile", str(certificate), "--ssl-keyfile", str(key)], wait=False)
+
+    async def count():
+        async with expertd.AsyncClient(server.target, ca_file=str(certificate)) as aio:
+            return len(await aio.models())
+
+    try:
+        with expertd.Client(server.target, ca_file=str(certificate), retry=expertd.Retry(60, maximum=0.2)) as client:
+            assert client.generate("Once", max_tokens=3).usage.completion_tokens == 3
+        assert asyncio.run(count()) == 1
+        with expertd.Client(server.target, tls=True, retry=expertd.Retry(1)) as client, pytest.raises(
+                expertd.Unavailable):
+            client.models()  # this machine's authorities don't know the certificate
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def failing_server(failures, retry_delay=0.0, text=""):
+    """A server whose first calls, `failures` of them, are UNAVAILABLE, streams after a Delta of `text` if there is one;
+    yields its address and the list of its calls."""
+    from expertd.v1 import inference_pb2 as pb, inference_pb2_grpc
+    calls = []
+
+    def note_call(context):
+        calls.append(time.monotonic())
+        context.send_initial_metadata((("x-request-id", f"call-{len(calls)}"),))
+
+    def fail(context):
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromNanoseconds(int(retry_delay * 1e9))
+        details = [any_pb2.Any(), any_pb2.Any()]
+        details[0].Pack(error_details_pb2.ErrorInfo(reason="NOT_READY"))
+        details[1].Pack(retry)
+        status = status_pb2.Status(code=14, message="starting", details=details)
+        context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
+        context.abort(grpc.StatusCode.UNAVAILABLE, "starting")
+
+    class Inference(inference_pb2_grpc.InferenceServiceServicer):
+        def Generate(self, request, context):
+            note_call(context)
+            if len(calls) <= failures:
+                fail(context)
+            return pb.GenerateResponse(candidates=[pb.Candidate(text="done")])
+
+        def StreamGenerate(self, request, context):
+            note_call(context)
+            if text:
+                yield pb.StreamGenerateResponse(accepted=pb.Accepted(num_candidates=1))
+                yield pb.StreamGenerateResponse(delta=pb.Delta(text=text))
+            if len(calls) <= failures:
+                fail(context)
+            yield pb.StreamGenerateResponse(accepted=pb.Accepted(num_candidates=1))
+            yield pb.StreamGenerateResponse(delta=pb.Delta(text="done"))
+            yield pb.StreamGenerateResponse(summary=pb.Summary())
+
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(4))
+    inference_pb2_grpc.add_InferenceServiceServicer_to_server(Inference(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}", calls
+    server.stop(None).wait()
+
+
+class Blocking:
+    """An AsyncClient that is called like a Client, for tests of both."""
+
+    def __init__(self, expertd, target, **options):
+        self.make = lambda: expertd.AsyncClient(target, **options)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def generate(self, prompt):
+        async def main():
+            async with self.make() as client:
+                return await client.generate(prompt)
+        return asyncio.run(main())
+
+    def stream(self, prompt):
+        async def main():
+            async with self.make() as client, client.stream(prompt) as stream:
+                return [delta async for delta in stream]
+        return asyncio.run(main())
+
+
+@pytest.fixture(params=["blocking", "asyncio"])
+def make_client(request, expertd):
+    """Makes a client of either kind."""
+    if request.param == "blocking":
+        return expertd.Client
+    return lambda target, **options: Blocking(expertd, target, **options)
+
+
+QUICK = {"initial": 0.001, "maximum": 0.001}
+
+
+def test_calls_are_tried_again_after_the_servers_pause(make_client, expertd):
+    for method in ("generate", "stream"):
+        with failing_server(2, retry_delay=0.3) as (target, calls), make_client(
+                target, retry=expertd.Retry(3, **QUICK)) as client:
+            answer = getattr(client, method)("A")
+            assert (answer.text if method == "generate" else "".join(delta.text for delta in answer)) == "done"
+        assert len(calls) == 3 and calls[1] - calls[0] >= 0.3 and calls[2] - calls[1] >= 0.3
+
+
+def test_the_last_failure_is_raised_with_the_servers_id_of_the_request(make_client, expertd):
+    for method in ("generate", "stream"):
+        with failing_server(9) as (target, calls), make_client(target, retry=expertd.Retry(2, **QUICK)) as client:
+            with pytest.raises(expertd.Unavailable) as raised:
+                list(getattr(client, method)("A"))
+        assert raised.value.reason == "NOT_READY" and len(calls) == 2
+        if method == "generate" or not isinstance(client, Blocking):  # grpc.aio may lose the metadata of such streams
+            assert raised.value.request_id == "call-2"
+
+
+def test_a_pause_beyond_the_timeout_is_not_waited_for(make_client, expertd):
+    with failing_server(1, retry_delay=3600) as (target, calls), make_client(target, timeout=60) as client:
+        with pytest.raises(expertd.Unavailable) as raised:
+            client.generate("A")
+    assert raised.value.retry_delay == 3600 and len(calls) == 1
+
+
+def test_a_stream_that_gave_a_delta_is_not_begun_again(make_client, expertd):
+    with failing_server(1, text="half") as (target, calls), make_client(
+            target, retry=expertd.Retry(3, **QUICK)) as client:
+        with pytest.raises(expertd.Unavailable) as raised:
+            list(client.stream("A"))
+    assert raised.value.request_id == "call-1" and len(calls) == 1
+
+
+def retry_that_tells(expertd, event):
+    """A Retry that sets `event` when a call has failed and its first pause begins."""
+    class Telling(expertd.Retry):
+        def pauses(self):
+            event.set()
+            yield from super().pauses()
+
+    return Telling()
+
+
+def test_closing_a_stream_ends_its_pause(expertd):
+    pausing = threading.Event()
+    with failing_server(9, retry_delay=60) as (target, _), expertd.Client(
+            target, retry=retry_that_tells(expertd, pausing)) as client:
+        stream = client.stream("A")
+        with concurrent.futures.ThreadPoolExecutor() as threads:
+            reader = threads.submit(next, stream)
+            assert pausing.wait(30)
+            stream.close()
+            with pytest.raises(expertd.Cancelled):
+                reader.result(30)
+
+
+def test_closing_a_stream_in_asyncio_ends_its_pause_and_not_its_task(expertd):
+    async def main(target):
+        pausing = asyncio.Event()
+        async with expertd.AsyncClient(target, retry=retry_that_tells(expertd, pausing)) as client:
+            stream = client.stream("A")
+            reader = asyncio.create_task(anext(stream))
+            await asyncio.wait_for(pausing.wait(), 30)
+            stream.close()
+            with pytest.raises(expertd.Cancelled):
+                await asyncio.wait_for(reader, 30)
+            with pytest.raises(expertd.Cancelled):
+                await anext(stream)
+
+    with failing_server(9, retry_delay=60) as (target, _):
+        asyncio.run(main(target))
 
 
 def test_asyncio(slow_server, slow_client, expertd):

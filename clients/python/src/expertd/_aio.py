@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Any
@@ -13,7 +14,7 @@ from typing_extensions import Self, Unpack
 
 from expertd._client import _turns
 from expertd._connection import Attempts, Retry, call_metadata, channel_options, credentials
-from expertd._errors import error_from
+from expertd._errors import Cancelled, error_from
 from expertd._requests import Message, Prompt, Settings, make_request
 from expertd._results import Collector, Delta, Generation, generation_from
 from expertd.v1 import (control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc, model_pb2, model_pb2_grpc,
@@ -29,6 +30,7 @@ class AsyncStream(AsyncIterator[Delta]):
         self._attempts = attempts
         self._request_id = request_id
         self._call = start(attempts.timeout())
+        self._is_closed = asyncio.Event()
         self._has_begun = False
         self._collector = Collector()
 
@@ -36,13 +38,21 @@ class AsyncStream(AsyncIterator[Delta]):
         while True:
             try:
                 event = await self._call.read()
+            except asyncio.CancelledError:
+                if self._is_closed.is_set():  # the stream ends, not the task
+                    raise Cancelled(grpc.StatusCode.CANCELLED, "the stream was closed",
+                                    request_id=self._request_id) from None
+                raise
             except grpc.aio.AioRpcError as failure:
                 error = error_from(failure, self._request_id)
                 pause = None if self._has_begun else self._attempts.pause_after(error)
                 if pause is None:
                     raise error from None
-                await asyncio.sleep(pause)
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._is_closed.wait(), pause)
                 self._call = self._start(self._attempts.timeout())
+                if self._is_closed.is_set():
+                    self._call.cancel()
                 continue
             if event is grpc.aio.EOF:
                 raise StopAsyncIteration
@@ -59,6 +69,7 @@ class AsyncStream(AsyncIterator[Delta]):
         return generation_from(self._collector.response)
 
     def close(self) -> None:
+        self._is_closed.set()
         self._call.cancel()
 
     async def __aenter__(self) -> Self:

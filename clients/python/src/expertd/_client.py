@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -29,6 +30,7 @@ class Stream(Iterator[Delta]):
         self._attempts = attempts
         self._request_id = request_id
         self._call = start(attempts.timeout())
+        self._is_closed = threading.Event()
         self._has_begun = False
         self._collector = Collector()
 
@@ -43,8 +45,10 @@ class Stream(Iterator[Delta]):
                 pause = None if self._has_begun else self._attempts.pause_after(error)
                 if pause is None:
                     raise error from None
-                time.sleep(pause)
+                self._is_closed.wait(pause)
                 self._call = self._start(self._attempts.timeout())
+                if self._is_closed.is_set():  # maybe before there was this call to cancel
+                    self._call.cancel()
                 continue
             self._has_begun = True
             delta = self._collector.add(event)
@@ -59,6 +63,7 @@ class Stream(Iterator[Delta]):
         return generation_from(self._collector.response)
 
     def close(self) -> None:
+        self._is_closed.set()
         self._call.cancel()
 
     def __enter__(self) -> Self:

@@ -23,7 +23,8 @@ class Error(Exception):
     code: the canonical code. reason: as errors.proto lists them ("QUEUE_FULL"); empty when the failure is not the
     server's own. message: for people. metadata: further facts ("maxModelLen": "4096"). violations: the fields at fault.
     retry_delay: seconds after which the server expects to have room; None: it does not say. request_id: of the request,
-    when the caller gave it one.
+    the caller's or the server's; empty when neither gave it one, or gRPC lost it: grpc.aio may, where a stream fails
+    before its first message.
     """
 
     def __init__(self, code: grpc.StatusCode, message: str, *, reason: str = "", metadata: dict[str, str] | None = None,
@@ -112,6 +113,9 @@ def error_from(call: Any, request_id: str = "") -> Error:
     code: grpc.StatusCode = call.code()
     reason, metadata, retry_delay = "", {}, None
     violations: list[Violation] = []
+    for key, value in call.initial_metadata() or ():
+        if key == "x-request-id":
+            request_id = value
     for key, value in call.trailing_metadata() or ():
         if key != "grpc-status-details-bin":
             continue
