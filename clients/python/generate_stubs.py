@@ -4,13 +4,16 @@ import pathlib
 import subprocess
 import sys
 
-API = pathlib.Path(__file__).resolve().parents[2] / "api"
+HERE = pathlib.Path(__file__).resolve().parent
+API = HERE / "api"  # as in a source archive; else in the repository
+if not API.is_dir():
+    API = HERE.parents[1] / "api"
 
 
 def protos():
     found = sorted((API / "expertd/v1").glob("*.proto"))
     if not found:
-        raise SystemExit(f"no protos in {API}: build the package inside its repository")
+        raise SystemExit(f"no protos in {API}: build the package inside its repository, or from its source archive")
     return found
 
 

@@ -7,8 +7,10 @@ import contextlib
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import zipfile
@@ -404,24 +406,53 @@ def test_threads_share_a_client(client):
     assert texts == [expected] * 16
 
 
-def test_the_package_and_the_examples_of_its_readme(server, tmp_path):
-    wheels = tmp_path / "wheels"
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(wheels),
-                    str(PACKAGE)], check=True)
-    [wheel] = wheels.iterdir()
-    with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
-        archive.extractall(tmp_path / "site")
-    assert {"expertd/py.typed", "expertd/v1/inference_pb2.py", "expertd/v1/inference_pb2.pyi"} <= set(names)
+def build(kind, folder, source):
+    """Builds `source` as a front end of pip would; returns the archive."""
+    code = f"import sys, setuptools.build_meta as backend; backend.build_{kind}(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, str(folder)], cwd=source, check=True, capture_output=True)
+    [archive] = folder.glob("*.tar.gz" if kind == "sdist" else "*.whl")
+    return archive
 
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The package's wheel, unpacked; built from its source archive, outside the repository."""
+    folder = tmp_path_factory.mktemp("package")
+    shutil.copytree(PACKAGE, folder / "clients/python", ignore=shutil.ignore_patterns("build", "*.egg-info"))
+    shutil.copytree(ROOT / "api", folder / "api")
+    with tarfile.open(build("sdist", folder, folder / "clients/python")) as archive:
+        archive.extractall(folder / "elsewhere", filter="data")
+    [source] = (folder / "elsewhere").iterdir()
+    with zipfile.ZipFile(build("wheel", folder, source)) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def test_the_package_asks_for_what_its_stubs_need(wheel):
+    assert (wheel / "expertd/py.typed").exists() and (wheel / "expertd/v1/inference_pb2.pyi").exists()
+    metadata = next(wheel.glob("*.dist-info/METADATA")).read_text()
+    generator = re.search(r"GRPC_GENERATED_VERSION = '([\d.]+)'",
+                          (wheel / "expertd/v1/inference_pb2_grpc.py").read_text())
+    assert f"Requires-Dist: grpcio>={generator[1]}\n" in metadata
+    major, minor, patch = re.search(r"PUBLIC,\s*(\d+),\s*(\d+),\s*(\d+)",
+                                    (wheel / "expertd/v1/inference_pb2.py").read_text()).groups()
+    assert re.search(rf"Requires-Dist: protobuf.*>={major}\.{minor}\.{patch}\b", metadata)
+
+
+def test_the_package_is_typed(wheel):
+    result = subprocess.run([sys.executable, "-m", "mypy", "--config-file", str(PACKAGE / "pyproject.toml"),
+                             "--cache-dir", str(wheel.parent / "mypy"), "-p", "expertd"], cwd=wheel,
+                            capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_examples_of_the_readme(server, wheel):
     examples = re.findall(r"```python\n(.*?)```", (PACKAGE / "README.md").read_text(), re.DOTALL)
     assert len(examples) == 2
+    outputs = []
     for example in examples:
-        code = example.replace("127.0.0.1:50051", server.target)
-        result = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(tmp_path / "site")},
-                                capture_output=True, text=True, timeout=60)
+        result = subprocess.run([sys.executable, "-c", example.replace("127.0.0.1:50051", server.target)],
+                                env={"PYTHONPATH": str(wheel)}, capture_output=True, text=True, timeout=60)
         assert result.returncode == 0, result.stderr
-        assert result.stdout.strip()
-    assert "Paris" in subprocess.run(
-        [sys.executable, "-c", examples[0].replace("127.0.0.1:50051", server.target)],
-        env={"PYTHONPATH": str(tmp_path / "site")}, capture_output=True, text=True).stdout
+        outputs.append(result.stdout)
+    assert "Paris" in outputs[0] and outputs[1].count("',") == 3

@@ -136,7 +136,7 @@ def _fill_chat(chat: pb.ChatInput, turns: Sequence[Message], settings: Mapping[s
             function.strict = tool["strict"]
     if (choice := settings.get("tool_choice")) is not None:
         if choice in ("auto", "none", "required"):
-            chat.tool_choice.mode = pb.ToolChoice.Mode.Value(f"MODE_{choice.upper()}")
+            chat.tool_choice.mode = pb.ToolChoice.Mode.Value(f"MODE_{choice.upper()}")  # type: ignore[assignment]
         else:
             chat.tool_choice.function_name = choice
     if (parallel := settings.get("parallel_tool_calls")) is not None:
@@ -144,7 +144,8 @@ def _fill_chat(chat: pb.ChatInput, turns: Sequence[Message], settings: Mapping[s
     if (kwargs := settings.get("template_kwargs")) is not None:
         chat.template_kwargs.update(kwargs)
     if (effort := settings.get("reasoning_effort")) is not None:
-        chat.reasoning_effort = pb.ReasoningEffort.Value(f"REASONING_EFFORT_{effort.upper()}")
+        effort_name = f"REASONING_EFFORT_{effort.upper()}"
+        chat.reasoning_effort = pb.ReasoningEffort.Value(effort_name)  # type: ignore[assignment]
 
 
 def _fill_structured(request: pb.GenerateRequest, settings: Mapping[str, Any]) -> None:
@@ -182,7 +183,7 @@ def make_request(prompt: Prompt, settings: Mapping[str, Any]) -> pb.GenerateRequ
     request = pb.GenerateRequest(model=settings.get("model", ""), request_id=settings.get("request_id", ""),
                                  user=settings.get("user", ""))
     if is_text:
-        request.text.text = prompt
+        request.text.text = prompt  # type: ignore[assignment]
         for name in _TEXT:
             if name in settings:
                 setattr(request.text, name, settings[name])

@@ -133,6 +133,10 @@ def _calls(calls: Any) -> tuple[ToolCall, ...]:
     return tuple(ToolCall(c.index, c.id, c.name, c.arguments_json) for c in calls)
 
 
+def _warnings(warnings: Any) -> tuple[str, ...]:
+    return tuple(f"{w.field}: {w.message}" for w in warnings)
+
+
 def _tokens(tokens: Any) -> tuple[Token, ...]:
     return tuple(Token(t.token_id, t.logprob, t.rank, t.text,
                        tuple(TopToken(o.token_id, o.logprob, o.text) for o in t.top)) for t in tokens)
@@ -153,7 +157,7 @@ def generation_from(response: pb.GenerateResponse) -> Generation:
             for c in response.candidates),
         usage=Usage(usage.prompt_tokens, usage.completion_tokens, usage.total_tokens, usage.cached_prompt_tokens,
                     usage.reasoning_tokens),
-        warnings=tuple(f"{w.field}: {w.message}" for w in response.warnings), response=response)
+        warnings=_warnings(response.warnings), response=response)
 
 
 class Collector:
