@@ -205,7 +205,7 @@ def test_tls(tmp_path, expertd):
 
 
 @contextlib.contextmanager
-def failing_server(failures, retry_delay=0.0, text=""):
+def failing_server(failures, retry_delay=0.0, text="", has_summary=True):
     """A server whose first calls, `failures` of them, are UNAVAILABLE, streams after a Delta of `text` if there is one;
     yields its address and the list of its calls."""
     from expertd.v1 import inference_pb2 as pb, inference_pb2_grpc
@@ -241,7 +241,8 @@ def failing_server(failures, retry_delay=0.0, text=""):
                 fail(context)
             yield pb.StreamGenerateResponse(accepted=pb.Accepted(num_candidates=1))
             yield pb.StreamGenerateResponse(delta=pb.Delta(text="done"))
-            yield pb.StreamGenerateResponse(summary=pb.Summary())
+            if has_summary:
+                yield pb.StreamGenerateResponse(summary=pb.Summary())
 
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(4))
     inference_pb2_grpc.add_InferenceServiceServicer_to_server(Inference(), server)
@@ -319,6 +320,12 @@ def test_a_stream_that_gave_a_delta_is_not_begun_again(make_client, expertd):
         with pytest.raises(expertd.Unavailable) as raised:
             list(client.stream("A"))
     assert raised.value.request_id == "call-1" and len(calls) == 1
+
+
+def test_a_stream_without_its_end_is_a_fault_of_the_server(make_client, expertd):
+    with failing_server(0, has_summary=False) as (target, _), make_client(target) as client:
+        with pytest.raises(expertd.Internal):
+            list(client.stream("A"))
 
 
 def retry_that_tells(expertd, event):

@@ -55,6 +55,7 @@ class AsyncStream(AsyncIterator[Delta]):
                     self._call.cancel()
                 continue
             if event is grpc.aio.EOF:
+                self._collector.end()
                 raise StopAsyncIteration
             self._has_begun = True
             delta = self._collector.add(event)

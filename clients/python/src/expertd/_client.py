@@ -39,6 +39,7 @@ class Stream(Iterator[Delta]):
             try:
                 event = next(self._call)
             except StopIteration:
+                self._collector.end()
                 raise
             except grpc.RpcError as failure:
                 error = error_from(failure, self._request_id)

@@ -7,6 +7,9 @@ import enum
 import json
 from typing import Any
 
+import grpc
+
+from expertd._errors import Internal
 from expertd.v1 import inference_pb2 as pb
 
 
@@ -197,6 +200,12 @@ class Collector:
                 response.timing.CopyFrom(event.summary.timing)
             self.is_whole = True
         return None
+
+    def end(self) -> None:
+        """The stream is over. Raises Internal when the rest of the answer is missing."""
+        if not self.is_whole:
+            raise Internal(grpc.StatusCode.INTERNAL, "the server ended the stream without its summary",
+                           request_id=self.response.id)
 
     @staticmethod
     def _append(candidate: pb.Candidate, delta: pb.Delta) -> None:
