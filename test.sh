@@ -49,6 +49,17 @@ run_pytest() {
   summary+=("pytest: $(tail -n 1 build/pytest.log) ($((SECONDS - start)) s)")
 }
 
+# What vLLM's benchmark measures with: one file of its package, which needs nothing else of it.
+VLLM_VERSION=0.33.0
+vllm_environment() {
+  local folder=build/clients/vllm file=vllm/benchmarks/lib/endpoint_request_func.py
+  [[ -f $folder/$file ]] && return
+  mkdir -p "$folder" &&
+    build/clients/venv/bin/pip download -q --no-deps --only-binary :all: --dest "$folder" "vllm==$VLLM_VERSION" &&
+    python3 -c 'import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extract(sys.argv[2], sys.argv[3])' \
+      "$folder"/vllm-*.whl "$file" "$folder" && rm "$folder"/vllm-*.whl
+}
+
 finish() {
   command -v go >/dev/null || summary+=("Go is not installed: the tests that need it or its tools were skipped")
   echo
@@ -107,7 +118,8 @@ step configure-release configure release
 if [[ ${1-} == --clients ]]; then
   step build-release cmake --build --preset release --target expertd
   if step python-clients python_environment tests/clients/requirements.txt build/clients/venv &&
-    step node-clients client_node_environment && step go-clients go_environment clients "${CLIENT_TOOLS[@]}"; then
+    step vllm vllm_environment && step node-clients client_node_environment &&
+    step go-clients go_environment clients "${CLIENT_TOOLS[@]}"; then
     run_pytest build/clients/venv/bin/python tests/clients
   fi
   finish

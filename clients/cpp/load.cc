@@ -1,11 +1,12 @@
-// `expertd load`: a load generator over gRPC. Keeps a number of StreamGenerate calls open until a number of requests is
-// done (or sends them at a rate), and reports throughput and latency. Prompts are random token ids, so that the prefix
-// cache does not help; output has a fixed length.
+// `expertd load`: a load generator over gRPC, or over REST. Keeps a number of streamed calls open until a number of
+// requests is done (or sends them at a rate), and reports throughput and latency. Prompts are random token ids, so that
+// the prefix cache does not help; output has a fixed length.
 #include <algorithm>
 #include <iostream>
 #include <memory>
 #include <random>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <grpcpp/support/client_callback.h>
@@ -13,11 +14,13 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/time/clock.h"
 #include "expertd/v1/inference.grpc.pb.h"
+#include "clients/cpp/call_meter.h"
 #include "clients/cpp/client.h"
 #include "clients/cpp/commands.h"
 #include "clients/cpp/load_options.h"
 #include "clients/cpp/load_pacing.h"
 #include "clients/cpp/load_report.h"
+#include "clients/rest_shim/event_streams.h"
 #include "engine/base/flags.h"
 #include "engine/base/json.h"
 #include "engine/base/mutex.h"
@@ -30,8 +33,10 @@ namespace {
 // Runs calls and collects their records. Thread-safe: gRPC's threads report to it.
 class LoadRun {
  public:
-  LoadRun(const Client& client, const LoadOptions& options)
+  // `rest`: null, or what carries the calls in place of gRPC.
+  LoadRun(const Client& client, rest::EventStreams* rest, const LoadOptions& options)
       : client_(client),
+        rest_(rest),
         options_(options),
         random_(options.seed),
         pacing_(options.num_requests, options.concurrency, options.request_rate, options.seed + 1) {
@@ -52,9 +57,11 @@ class LoadRun {
   bool WaitAndClaim(absl::Time due) ABSL_LOCKS_EXCLUDED(mutex_);
   // Starts a call that was claimed.
   void StartCall() ABSL_LOCKS_EXCLUDED(mutex_);
+  void StartRestCall(const v1::GenerateRequest& request);
   void OnDone(CallRecord record) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const Client& client_;
+  rest::EventStreams* const rest_;
   const LoadOptions& options_;
   std::vector<std::unique_ptr<v1::InferenceService::Stub>> stubs_;
   Mutex mutex_;
@@ -65,16 +72,15 @@ class LoadRun {
   std::vector<CallRecord> records_ ABSL_GUARDED_BY(mutex_);
 };
 
-// One call in flight; deletes itself when done.
+// One call over gRPC in flight; deletes itself when done.
 class LoadRun::Call final : public grpc::ClientReadReactor<v1::StreamGenerateResponse> {
  public:
   Call(LoadRun& run, v1::InferenceService::Stub& stub, v1::GenerateRequest request)
-      : run_(run), request_(std::move(request)), start_(absl::Now()) {
+      : run_(run), request_(std::move(request)), meter_(run.options_.output_len) {
     run_.client_.Prepare(context_);
     if (run_.options_.timeout_seconds > 0) {
-      context_.set_deadline(absl::ToChronoTime(start_ + absl::Seconds(run_.options_.timeout_seconds)));
+      context_.set_deadline(absl::ToChronoTime(meter_.start() + absl::Seconds(run_.options_.timeout_seconds)));
     }
-    record_.gaps.reserve(static_cast<size_t>(run_.options_.output_len));
     stub.async()->StreamGenerate(&context_, &request_, this);
     StartRead(&response_);
     StartCall();
@@ -83,45 +89,67 @@ class LoadRun::Call final : public grpc::ClientReadReactor<v1::StreamGenerateRes
   void OnReadDone(bool ok) override {
     if (!ok) return;
     if (response_.has_delta() && response_.delta().num_tokens() > 0) {
-      OnTokens(static_cast<int>(response_.delta().num_tokens()), absl::Now());
+      meter_.AddTokens(static_cast<int>(response_.delta().num_tokens()));
     } else if (response_.has_prompt()) {
-      record_.num_input_tokens = response_.prompt().num_tokens();
+      meter_.record().num_input_tokens = response_.prompt().num_tokens();
     } else if (response_.has_summary()) {
-      record_.num_output_tokens = response_.summary().usage().completion_tokens();
+      meter_.record().num_output_tokens = response_.summary().usage().completion_tokens();
     }
     StartRead(&response_);
   }
 
   void OnDone(const grpc::Status& status) override {
-    record_.status = FromGrpc(status);
-    record_.reason = ErrorReason(status);
-    record_.end_to_end = absl::ToDoubleSeconds(absl::Now() - start_);
-    run_.OnDone(std::move(record_));
+    run_.OnDone(meter_.End(FromGrpc(status), ErrorReason(status)));
     delete this;
   }
 
  private:
-  void OnTokens(int num_tokens, absl::Time now) {
-    if (last_token_ == absl::InfinitePast()) {
-      record_.time_to_first_token = absl::ToDoubleSeconds(now - start_);
-      last_token_ = now;
-      --num_tokens;  // further tokens in the first message came together with it
-      record_.gaps.insert(record_.gaps.end(), static_cast<size_t>(num_tokens), 0.0f);
-      return;
-    }
-    const float gap = static_cast<float>(absl::ToDoubleSeconds(now - last_token_) / num_tokens);
-    record_.gaps.insert(record_.gaps.end(), static_cast<size_t>(num_tokens), gap);
-    last_token_ = now;
-  }
-
   LoadRun& run_;
   grpc::ClientContext context_;
   const v1::GenerateRequest request_;
   v1::StreamGenerateResponse response_;
-  const absl::Time start_;
-  absl::Time last_token_ = absl::InfinitePast();
-  CallRecord record_;
+  CallMeter meter_;
 };
+
+int64_t CountOf(const Json& usage, std::string_view name) {
+  const Json* count = JsonFind(usage, name);
+  return count != nullptr && count->is_number_integer() ? count->get<int64_t>() : 0;
+}
+
+// The same request as OpenAI's clients send it.
+std::string CompletionBody(const v1::GenerateRequest& request, const std::string& model) {
+  Json body;
+  body["model"] = model;
+  body["prompt"] = std::vector<uint32_t>(request.tokens().ids().begin(), request.tokens().ids().end());
+  body["temperature"] = 0;
+  body["seed"] = request.sampling().seed();
+  body["max_tokens"] = request.stop().max_tokens();
+  body["ignore_eos"] = true;
+  body["stream"] = true;
+  body["stream_options"]["include_usage"] = true;
+  body["stream_options"]["continuous_usage_stats"] = true;
+  return DumpJson(body);
+}
+
+void LoadRun::StartRestCall(const v1::GenerateRequest& request) {
+  const absl::Duration timeout =
+      options_.timeout_seconds > 0 ? absl::Seconds(options_.timeout_seconds) : absl::InfiniteDuration();
+  const auto meter = std::make_shared<CallMeter>(options_.output_len);
+  rest_->Post(
+      "/v1/completions", CompletionBody(request, client_.model().name()), timeout,
+      [meter](const Json& event) {
+        const Json* usage = JsonFind(event, "usage");
+        if (usage == nullptr || !usage->is_object()) return;
+        CallRecord& record = meter->record();
+        const int64_t num_tokens = CountOf(*usage, "completion_tokens");
+        if (num_tokens > record.num_output_tokens) {
+          meter->AddTokens(static_cast<int>(num_tokens - record.num_output_tokens));
+        }
+        record.num_output_tokens = num_tokens;
+        record.num_input_tokens = CountOf(*usage, "prompt_tokens");
+      },
+      [this, meter](const absl::Status& status, const std::string& reason) { OnDone(meter->End(status, reason)); });
+}
 
 v1::GenerateRequest LoadRun::NextRequest() {
   v1::GenerateRequest request;
@@ -144,6 +172,7 @@ void LoadRun::StartCall() {
     request = NextRequest();
     stub = stubs_[num_stubs_used_++ % stubs_.size()].get();
   }
+  if (rest_ != nullptr) return StartRestCall(request);
   new Call(*this, *stub, std::move(request));
 }
 
@@ -193,7 +222,12 @@ absl::Status RunLoad(const LoadOptions& options) {
   }
   const LoadSettings settings = {.concurrency = std::min(options.concurrency, options.num_requests),
                                  .num_requests = options.num_requests};
-  LoadRun run(*client, options);
+  std::unique_ptr<rest::EventStreams> rest;
+  if (!options.rest_address.empty()) {
+    ASSIGN_OR_RETURN(const std::string key, FindApiKey(options.client));
+    ASSIGN_OR_RETURN(rest, rest::EventStreams::Create(options.rest_address, key.empty() ? "" : StrCat("Bearer ", key)));
+  }
+  LoadRun run(*client, rest.get(), options);
   const absl::Time start = absl::Now();
   const std::vector<CallRecord> records = run.Run();
   const Json report = LoadReport(settings, records, absl::ToDoubleSeconds(absl::Now() - start));

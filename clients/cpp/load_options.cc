@@ -28,6 +28,8 @@ int LoadOptions::NumConnections() const {
 
 void AddLoadFlags(CLI::App& command, LoadOptions& options) {
   AddClientFlags(command, options.client);
+  command.add_option("--rest", options.rest_address,
+                     "HOST:PORT of REST, to put the load on that; --target still tells of the model [none]");
   command.add_option("--concurrency", options.concurrency, "Calls at once [64]");
   command.add_option("--num-requests", options.num_requests, "Calls in all [256]");
   command.add_option("--input-len", options.input_len, "Prompt tokens [128]");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include <CLI/CLI.hpp>
 
@@ -12,6 +13,7 @@ namespace expertd {
 
 struct LoadOptions {
   ClientOptions client;
+  std::string rest_address;     // HOST:PORT of REST, which then carries the calls; empty: gRPC does
   int concurrency = 64;         // calls open at once
   int num_requests = 256;
   int input_len = 128;          // tokens of each prompt

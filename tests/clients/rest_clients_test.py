@@ -1,6 +1,7 @@
-"""LangChain, LiteLLM, lm-eval and OpenAI's Node package against REST, each as its users run it."""
+"""LangChain, LiteLLM, lm-eval, OpenAI's Node package and vLLM's benchmark against REST, each as its users run it."""
 
 import asyncio
+import importlib.util
 import json
 import math
 import os
@@ -89,6 +90,31 @@ def test_litellm(rest):
         litellm.completion(messages=[{"role": "user", "content": "word " * 6000}], **options)
     with pytest.raises(litellm.NotFoundError):
         litellm.completion(messages=messages, **{**options, "model": "hosted_vllm/other"})
+
+
+@pytest.mark.parametrize("kind", ["completions", "chat_completions"])
+def test_what_vllms_benchmark_sends_and_reads(rest, kind):
+    """`vllm bench serve` measures with these functions; the rest of the package needs a GPU's libraries."""
+    import aiohttp
+    spec = importlib.util.spec_from_file_location(
+        "endpoint_request_func", ROOT / "build/clients/vllm/vllm/benchmarks/lib/endpoint_request_func.py")
+    vllm = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(vllm)
+    send = getattr(vllm, f"async_request_openai_{kind}")
+
+    async def measure(output_len):
+        wanted = vllm.RequestFuncInput(prompt="Once upon a time", api_url=f"{rest}/v1/{kind.replace('_', '/')}",
+                                       prompt_len=4, output_len=output_len, model=MODEL.name, ignore_eos=True,
+                                       extra_body={"temperature": 0})
+        async with aiohttp.ClientSession() as session:
+            return await asyncio.gather(*(send(wanted, session=session) for _ in range(20)))
+
+    for result in asyncio.run(measure(24)):
+        assert result.success, result.error
+        assert result.output_tokens == 24 and result.prompt_len > 0
+        assert 0 < result.ttft <= result.latency and result.itl and result.generated_text
+    for result in asyncio.run(measure(10_000_000)):
+        assert not result.success and "maximum context length" in result.error
 
 
 ITEMS = [(FRANCE, ["Paris", "Rome", "Berlin", "Madrid"]), ("Once upon a", ["time", "house", "dog"]),
