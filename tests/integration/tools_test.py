@@ -165,6 +165,30 @@ def test_capabilities_tell(qwen, server, pb):
     assert not capabilities(server).tool_call_parsing and not capabilities(server).reasoning_parsing
 
 
+def check_round_trip(running, first, last):
+    """What the template makes of two calls in a conversation, written by the model, is the same two calls."""
+    import expertd
+    calls = [("get_weather", {"city": "Paris", "days": 2}), ("now", {"zone": "UTC"})]
+    turns = [*QUESTION, {"role": "assistant", "content": None, "tool_calls": [
+        {"id": f"call_{i}", "name": name, "arguments": arguments} for i, (name, arguments) in enumerate(calls)]}]
+    with expertd.Client(running.target) as client:
+        prompt = client.render_chat(turns)
+    text = prompt[prompt.index(first):prompt.rindex(last) + len(last)]
+
+    [choice] = running.chat_written(text, tools=TOOLS).choices
+
+    assert choice.finish_reason == "tool_calls" and not choice.message.content
+    assert [(call.function.name, json.loads(call.function.arguments)) for call in choice.message.tool_calls] == calls
+
+
+def test_calls_as_the_template_of_qwen_writes_them(qwen):
+    check_round_trip(qwen, "<tool_call>", "</tool_call>")
+
+
+def test_calls_as_the_templates_of_deepseek_write_them(deepseek):
+    check_round_trip(deepseek, "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>")
+
+
 # What the model must write.
 
 
