@@ -333,7 +333,8 @@ absl::Status EngineImpl::CheckDeadline(const Request& request, int64_t num_promp
 
 std::optional<ConstraintPrelude> EngineImpl::PreludeOf(const RequestSpec& spec, const BuiltPrompt& prompt) const {
   const std::optional<ReasoningMarks>& marks = loaded_.output_formats.reasoning;
-  const bool may_reason = spec.output.separate_reasoning && marks.has_value();
+  const bool may_reason = spec.output.separate_reasoning && marks.has_value() &&
+                          !EndsBehindReasoning(*loaded_.tokenizer, *marks, prompt.tokens);
   if (!may_reason && prompt.constraint_trigger < 0) return std::nullopt;
   ConstraintPrelude prelude{.trigger_token = prompt.constraint_trigger};
   if (!may_reason) return prelude;

@@ -148,7 +148,7 @@ void AddModelFlags(CLI::App& command, EngineConfig& config) {
 void AddEngineFlags(CLI::App& command, EngineConfig& config) {
   AddModelFlags(command, config);
   AddChoiceFlag(command, "--reasoning-parser", config.reasoning_parser, ReasoningParserNames(),
-                "How the model marks reasoning: deepseek_r1, qwen3, pangu, none, or auto: by its vocabulary [auto]");
+                "How the model marks reasoning: deepseek_r1, qwen3, pangu, none, or auto: by its template [auto]");
   AddChoiceFlag(command, "--tool-call-parser", config.tool_call_parser, ToolCallParserNames(),
                 "How it calls tools: hermes, deepseek_v3, deepseek_v31, pangu, none, or auto: by its template [auto]");
   command

@@ -25,8 +25,19 @@ constexpr ReasoningFormat kReasoningFormats[] = {
     {"pangu", "[unused16]", "[unused17]"},
 };
 
-absl::StatusOr<std::optional<ReasoningMarks>> ReasoningOf(const Tokenizer& tokenizer, const std::string& name) {
-  if (name == "auto") return FindReasoningMarks(tokenizer);
+// The vocabulary's marks, unless there is a template and it does not know of them: models that do not think share
+// vocabularies with those that do. Pangu's templates say nothing of theirs.
+std::optional<ReasoningMarks> FindMarksInUse(const Tokenizer& tokenizer, const ChatTemplate* chat_template) {
+  const std::optional<ReasoningMarks> marks = FindReasoningMarks(tokenizer);
+  if (!marks.has_value() || chat_template == nullptr) return marks;
+  const bool is_pangu = tokenizer.TokenBytes(marks->close) == "[unused17]";
+  if (is_pangu || chat_template->tool_source().find("think>") != std::string::npos) return marks;
+  return std::nullopt;
+}
+
+absl::StatusOr<std::optional<ReasoningMarks>> ReasoningOf(const Tokenizer& tokenizer,
+                                                          const ChatTemplate* chat_template, const std::string& name) {
+  if (name == "auto") return FindMarksInUse(tokenizer, chat_template);
   for (const ReasoningFormat& format : kReasoningFormats) {
     if (format.name != name) continue;
     const std::optional<TokenId> open = tokenizer.TokenToId(format.open), close = tokenizer.TokenToId(format.close);
@@ -51,7 +62,7 @@ absl::StatusOr<OutputFormats> FindOutputFormats(const Tokenizer& tokenizer, cons
                                                 const std::string& reasoning_parser,
                                                 const std::string& tool_call_parser) {
   OutputFormats formats;
-  ASSIGN_OR_RETURN(formats.reasoning, ReasoningOf(tokenizer, reasoning_parser));
+  ASSIGN_OR_RETURN(formats.reasoning, ReasoningOf(tokenizer, chat_template, reasoning_parser));
   formats.tools = ToolsOf(chat_template, tool_call_parser);
   return formats;
 }

@@ -19,9 +19,9 @@ struct OutputFormats {
   std::optional<ToolFormat> tools;          // nullopt: it calls no tools, or in a form that is not known
 };
 
-// As `reasoning_parser` and `tool_call_parser` name them: "auto" (by the vocabulary and by the chat template, which may
-// be null), "none", or a format, by our names or vLLM's. Errors: InvalidArgument for marks that `tokenizer` does not
-// have.
+// As `reasoning_parser` and `tool_call_parser` name them: "auto" (marks that the vocabulary has and the chat template
+// speaks of; the template may be null), "none", or a format, by vLLM's names. Errors: InvalidArgument for marks that
+// `tokenizer` does not have.
 absl::StatusOr<OutputFormats> FindOutputFormats(const Tokenizer& tokenizer, const ChatTemplate* chat_template,
                                                 const std::string& reasoning_parser,
                                                 const std::string& tool_call_parser);

@@ -87,7 +87,7 @@ bool OutputWriter::IsReasoningOpen(const Sequence& sequence) const {
   return EndsInReasoning(*tokenizer_, *formats_.reasoning, prompt);
 }
 
-void OutputWriter::AddText(Candidate& candidate, const std::string& text, bool is_last) {
+void OutputWriter::AddText(Candidate& candidate, const std::string& text, bool is_last, bool is_cut_off) {
   if (!writes_text_) return;
   ReasoningSplitter::Output output{.reasoning = "", .text = text};
   if (candidate.reasoning_splitter.has_value()) {
@@ -104,7 +104,7 @@ void OutputWriter::AddText(Candidate& candidate, const std::string& text, bool i
     return;
   }
   AddAnswer(candidate, candidate.tool_call_parser->Append(output.text));
-  if (is_last) AddAnswer(candidate, candidate.tool_call_parser->Flush());
+  if (is_last) AddAnswer(candidate, candidate.tool_call_parser->Flush(is_cut_off));
 }
 
 void OutputWriter::AddAnswer(Candidate& candidate, ToolCallParser::Output output) {
@@ -205,7 +205,8 @@ void OutputWriter::WriteFinish(const Sequence& sequence, FinishReason reason, ab
       rest = candidate.stop_matcher->Append(rest).text + candidate.stop_matcher->Flush();
     }
   }
-  AddText(candidate, rest, /*is_last=*/true);
+  const bool is_cut_off = reason != FinishReason::kStop;
+  AddText(candidate, rest, /*is_last=*/true, is_cut_off);
   if (!candidate.delta.empty()) PushDelta(candidate);
 
   FinishedEvent finished;

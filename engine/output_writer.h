@@ -71,8 +71,8 @@ class OutputWriter {
   std::vector<TokenId> KeptTokens() const;
   bool IsReasoningOpen(const Sequence& sequence) const;
   void WritePrompt(const Sequence& sequence);
-  // Text behind the stop matcher; `is_last`: and what was held back.
-  void AddText(Candidate& candidate, const std::string& text, bool is_last);
+  // Text behind the stop matcher; `is_last`: and what was held back, `is_cut_off` when the model did not end it.
+  void AddText(Candidate& candidate, const std::string& text, bool is_last, bool is_cut_off = false);
   void AddAnswer(Candidate& candidate, ToolCallParser::Output output);
   void WriteToken(const Sequence& sequence, const SequenceResult& result, absl::Time now, bool* stop_found);
   void PushDelta(Candidate& candidate);

@@ -91,7 +91,7 @@ class CompletionChunks final : public ChunkMakerBase {
   Json ChoiceOf(const v1::Delta& delta) override {
     const auto [offset, is_first] = offsets_.try_emplace(delta.index(), 0);
     LegacyLogprobs logprobs(offset->second);
-    if (is_first && !prompt_.logprobs().empty()) logprobs.AddPrompt(prompt_);
+    if (is_first && !prompt_.text().empty()) logprobs.AddPrompt(prompt_);
     for (const v1::TokenLogprob& token : delta.logprobs()) logprobs.Add(token);
     offset->second = logprobs.offset();
     std::string text = is_first ? prompt_.text() + delta.text() : delta.text();

@@ -162,7 +162,8 @@ Json CompletionJson(std::string_view request_id, const std::vector<v1::GenerateR
     AddUsage(response.usage(), usage);
     for (const v1::Candidate& candidate : response.candidates()) {
       LegacyLogprobs logprobs;
-      if (!response.prompt().logprobs().empty()) logprobs.AddPrompt(response.prompt());
+      // Who has the prompt's text and log-probabilities has those of the prompt; of one token there are none.
+      if (!response.prompt().text().empty()) logprobs.AddPrompt(response.prompt());
       for (const v1::TokenLogprob& token : candidate.logprobs()) logprobs.Add(token);
       Json choice;
       choice["index"] = choices.size();

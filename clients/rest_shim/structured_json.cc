@@ -1,7 +1,10 @@
 #include "clients/rest_shim/structured_json.h"
 
+#include <algorithm>
+#include <array>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "engine/base/json.h"
@@ -88,6 +91,16 @@ absl::Status ReadStructured(const JsonFields& fields, v1::GenerateRequest& reque
   if (outputs == nullptr) return absl::OkStatus();
   if (!outputs->is_object()) return fields.Invalid("structured_outputs", "must be an object");
   const JsonFields inner(*outputs, fields.NameOf("structured_outputs."));
+  constexpr std::array<std::string_view, 5> kKnown = {"json", "json_object", "regex", "choice", "grammar"};
+  // vLLM's, of how and not of what.
+  constexpr std::array<std::string_view, 5> kWithoutEffect = {
+      "backend", "disable_any_whitespace", "disable_fallback", "disable_additional_properties", "whitespace_pattern"};
+  for (const auto& [name, value] : outputs->items()) {
+    const auto is_name = [&](std::string_view known) { return known == name; };
+    if (std::any_of(kKnown.begin(), kKnown.end(), is_name) || value.is_null()) continue;
+    if (std::any_of(kWithoutEffect.begin(), kWithoutEffect.end(), is_name)) continue;
+    return inner.Invalid(name, "is not supported; json, json_object, regex, choice and grammar are");
+  }
   ASSIGN_OR_RETURN(const std::optional<bool> any_object, inner.Bool("json_object"));
   if (any_object.value_or(false)) {
     if (request.has_structured()) return inner.Invalid("json_object", "asks for a form beside another");

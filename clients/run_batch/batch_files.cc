@@ -6,6 +6,8 @@
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "engine/base/json.h"
@@ -17,6 +19,7 @@ namespace {
 
 constexpr size_t kMaxCustomIdBytes = 512;
 constexpr std::string_view kBlanks = " \t\r";
+constexpr std::string_view kLineBegin = R"({"id":"batch_)";  // of each answer, as Append writes it
 
 absl::Status FileError(const std::string& path, std::string_view what) {
   return absl::FailedPreconditionError(StrCat(path, ": ", what));
@@ -61,6 +64,10 @@ absl::StatusOr<BatchRequest> ParseBatchRequest(std::string_view line) {
 }
 
 absl::StatusOr<BatchInput> BatchInput::Open(const std::string& path) {
+  std::error_code ignored;
+  if (std::filesystem::exists(path, ignored) && !std::filesystem::is_regular_file(path, ignored)) {
+    return FileError(path, "is no regular file; a batch is read twice");
+  }
   std::ifstream file(path, std::ios::binary);
   if (!file) return FileError(path, StrCat("can't be read: ", strerror(errno)));
   return BatchInput(path, std::move(file));
@@ -83,6 +90,10 @@ absl::StatusOr<bool> BatchInput::Next(BatchRequest* request) {
 }
 
 absl::StatusOr<BatchOutput> BatchOutput::Open(const std::string& path) {
+  std::error_code ignored;
+  if (std::filesystem::exists(path, ignored) && !std::filesystem::is_regular_file(path, ignored)) {
+    return FileError(path, "is no file that a batch can go on with");
+  }
   const int file = open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   if (file < 0) return FileError(path, StrCat("can't be written: ", strerror(errno)));
   BatchOutput output(path, file);
@@ -92,7 +103,8 @@ absl::StatusOr<BatchOutput> BatchOutput::Open(const std::string& path) {
 }
 
 BatchOutput::BatchOutput(BatchOutput&& other) noexcept
-    : path_(std::move(other.path_)), file_(std::exchange(other.file_, -1)), answered_(std::move(other.answered_)) {}
+    : path_(std::move(other.path_)), file_(std::exchange(other.file_, -1)), answered_(std::move(other.answered_)),
+      num_refused_(other.num_refused_) {}
 
 BatchOutput::~BatchOutput() {
   if (file_ >= 0) close(file_);
@@ -102,7 +114,12 @@ absl::Status BatchOutput::ReadAnswers() {
   std::ifstream lines(path_, std::ios::binary);
   int64_t num_whole_bytes = 0, number = 0;
   for (std::string line; std::getline(lines, line);) {
-    if (lines.eof()) break;  // no line break at its end
+    if (lines.eof()) {  // no line break at its end
+      // What a run that was interrupted leaves, and nobody else's text.
+      const bool is_ours = line.starts_with(kLineBegin) || kLineBegin.starts_with(line);
+      if (!is_ours) return FileError(path_, "ends in what is no answer of a batch; name another output file");
+      break;
+    }
     ++number;
     num_whole_bytes += static_cast<int64_t>(line.size()) + 1;
     const absl::StatusOr<Json> json = ParseJson(line, /*max_depth=*/256);
@@ -111,6 +128,8 @@ absl::Status BatchOutput::ReadAnswers() {
       return FileError(path_, StrCat("line ", number, " is no answer of a batch; name another output file"));
     }
     answered_.insert(custom_id);
+    const Json* status = JsonFind((*json)["response"], "status_code");
+    if (status != nullptr && *status != 200) ++num_refused_;
   }
   if (ftruncate(file_, num_whole_bytes) != 0) return FileError(path_, StrCat("can't be cut: ", strerror(errno)));
   return absl::OkStatus();

@@ -50,8 +50,8 @@ struct BatchAnswer {
 // most a beginning of one behind them, which Open removes. One process at a time holds the file. Not thread-safe.
 class BatchOutput {
  public:
-  // Makes the file or goes on with it. Errors: name the file: it can't be written; another run writes it; a line of it
-  // is no answer.
+  // Makes the file or goes on with it. Errors: name the file: it can't be written; another run writes it; a line of it,
+  // or what it ends in, is no answer.
   static absl::StatusOr<BatchOutput> Open(const std::string& path);
 
   BatchOutput(BatchOutput&& other) noexcept;
@@ -60,7 +60,8 @@ class BatchOutput {
 
   // What the file had when it was opened.
   bool HasAnswer(const std::string& custom_id) const { return answered_.contains(custom_id); }
-  size_t num_answers() const { return answered_.size(); }
+  // Of these, errors.
+  int64_t num_refused() const { return num_refused_; }
 
   absl::Status Append(const BatchAnswer& answer);
 
@@ -71,6 +72,7 @@ class BatchOutput {
   std::string path_;
   int file_;
   absl::flat_hash_set<std::string> answered_;
+  int64_t num_refused_ = 0;
 };
 
 }  // namespace expertd::batch

@@ -4,9 +4,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
@@ -50,13 +52,13 @@ class EndSignals {
   bool has_come_ = false;
 };
 
-// What the whole file holds: reads it once to refuse it before anything is sent.
-absl::StatusOr<int64_t> CheckInput(const std::string& path) {
+// The ids of all requests; reads the whole file, to refuse it before anything is sent.
+absl::StatusOr<absl::flat_hash_set<std::string>> ReadIds(const std::string& path) {
   ASSIGN_OR_RETURN(BatchInput input, BatchInput::Open(path));
   absl::flat_hash_set<std::string> ids;
   for (BatchRequest request;;) {
     ASSIGN_OR_RETURN(const bool has_request, input.Next(&request));
-    if (!has_request) return static_cast<int64_t>(ids.size());
+    if (!has_request) return ids;
     if (!ids.insert(request.custom_id).second) {
       return absl::InvalidArgumentError(StrCat(path, ": two requests have the custom_id '", request.custom_id, "'"));
     }
@@ -113,14 +115,21 @@ absl::Status RunBatchFiles(const RunBatchOptions& options) {
   RETURN_IF_ERROR(options.client.Validate());
   RETURN_IF_ERROR(CheckRange("--concurrency", options.concurrency, 1, 4096));
   RETURN_IF_ERROR(CheckNotNegative("--retry-timeout", options.patience_seconds));
-  ASSIGN_OR_RETURN(const int64_t num_requests, CheckInput(options.input));
+  std::error_code ignored;
+  if (std::filesystem::equivalent(options.input, options.output, ignored)) {
+    return absl::InvalidArgumentError(StrCat("--output-file ", options.output, " is the input"));
+  }
+  ASSIGN_OR_RETURN(const absl::flat_hash_set<std::string> ids, ReadIds(options.input));
   ASSIGN_OR_RETURN(BatchInput input, BatchInput::Open(options.input));
-  ASSIGN_OR_RETURN(BatchOutput output, BatchOutput::Open(options.output));
   EndSignals end_signals;
   ASSIGN_OR_RETURN(const std::string key, FindApiKey(options.client));
   ASSIGN_OR_RETURN(const std::unique_ptr<Client> client, Client::Connect(options.client));
   rest::Upstream upstream(client->channel());
-  const auto num_before = static_cast<int64_t>(output.num_answers());
+  ASSIGN_OR_RETURN(BatchOutput output, BatchOutput::Open(options.output));
+  const auto num_requests = static_cast<int64_t>(ids.size());
+  const auto is_answered = [&](const std::string& id) { return output.HasAnswer(id); };
+  const int64_t num_before = std::count_if(ids.begin(), ids.end(), is_answered);
+  const int64_t num_refused_before = output.num_refused();
   if (num_before > 0) std::cerr << options.output << " has " << num_before << " answers already\n";
   ProgressDisplay display(num_requests, num_before);
   BatchRun run(std::move(input), std::move(output), rest::MakeRoutes(upstream, nullptr),
@@ -132,7 +141,15 @@ absl::Status RunBatchFiles(const RunBatchOptions& options) {
     return !end_signals.HaveCome();
   });
   display.End();
-  std::cout << display.Line(run.progress()) << std::endl;
+  const BatchProgress progress = run.progress();
+  std::cout << display.Line(progress) << std::endl;
+  if (const int64_t num_refused = num_refused_before + progress.num_refused; num_refused > 0) {
+    std::cerr << num_refused << " answers of " << options.output
+              << " are errors (response.status_code); to ask again, remove their lines and run the same command\n";
+  }
+  if (status.ok() && num_before + progress.num_answered < num_requests) {
+    return absl::InternalError(StrCat(options.input, " has changed: it had ", num_requests, " requests"));
+  }
   if (status.ok()) return status;
   return absl::Status(status.code(), StrCat(ToStdView(status.message()), "; the same command goes on from here"));
 }
@@ -145,7 +162,7 @@ void AddRunBatchCommand(CLI::App& app, int* exit_code) {
   command->add_option("-i,--input-file", options->input, "Requests, one JSON object a line")->required();
   command
       ->add_option("-o,--output-file", options->output,
-                   "Answers, in the order in which they come; one that exists is gone on with")
+                   "Answers, errors included, in the order in which they come; one that exists is gone on with")
       ->required();
   AddClientFlags(*command, options->client);
   command->add_option("--concurrency", options->concurrency, "Requests at once [128]");

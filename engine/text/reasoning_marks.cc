@@ -4,6 +4,18 @@
 #include <utility>
 
 namespace expertd {
+namespace {
+
+// The last token that is not blank; -1: there is none.
+TokenId LastToken(const Tokenizer& tokenizer, std::span<const TokenId> prompt) {
+  constexpr std::string_view kBlanks = " \t\r\n";
+  while (!prompt.empty() && tokenizer.TokenBytes(prompt.back()).find_first_not_of(kBlanks) == std::string_view::npos) {
+    prompt = prompt.first(prompt.size() - 1);
+  }
+  return prompt.empty() ? -1 : prompt.back();
+}
+
+}  // namespace
 
 std::optional<ReasoningMarks> FindReasoningMarks(const Tokenizer& tokenizer) {
   constexpr std::pair<std::string_view, std::string_view> kPairs[] = {{"<think>", "</think>"},
@@ -16,11 +28,11 @@ std::optional<ReasoningMarks> FindReasoningMarks(const Tokenizer& tokenizer) {
 }
 
 bool EndsInReasoning(const Tokenizer& tokenizer, const ReasoningMarks& marks, std::span<const TokenId> prompt) {
-  constexpr std::string_view kBlanks = " \t\r\n";
-  while (!prompt.empty() && tokenizer.TokenBytes(prompt.back()).find_first_not_of(kBlanks) == std::string_view::npos) {
-    prompt = prompt.first(prompt.size() - 1);
-  }
-  return !prompt.empty() && prompt.back() == marks.open;
+  return LastToken(tokenizer, prompt) == marks.open;
+}
+
+bool EndsBehindReasoning(const Tokenizer& tokenizer, const ReasoningMarks& marks, std::span<const TokenId> prompt) {
+  return LastToken(tokenizer, prompt) == marks.close;
 }
 
 int CountReasoningTokens(const ReasoningMarks& marks, bool is_open, std::span<const TokenId> output) {

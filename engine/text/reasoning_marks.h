@@ -24,6 +24,10 @@ std::optional<ReasoningMarks> FindReasoningMarks(const Tokenizer& tokenizer);
 // ASCII blanks. A mark earlier in the text is somebody's words.
 bool EndsInReasoning(const Tokenizer& tokenizer, const ReasoningMarks& marks, std::span<const TokenId> prompt);
 
+// Whether a prompt has closed reasoning for the model, as templates do where thinking is off: it ends with the closing
+// mark and perhaps ASCII blanks.
+bool EndsBehindReasoning(const Tokenizer& tokenizer, const ReasoningMarks& marks, std::span<const TokenId> prompt);
+
 // Tokens of `output` behind an opening mark and before the next closing one or the end; the marks don't count.
 // `is_open`: reasoning was opened before.
 int CountReasoningTokens(const ReasoningMarks& marks, bool is_open, std::span<const TokenId> output);

@@ -112,12 +112,13 @@ ToolCallParser::Output ToolCallParser::Append(std::string_view text) {
   return std::exchange(output_, {});
 }
 
-ToolCallParser::Output ToolCallParser::Flush() {
-  if (state_ == State::kText || !unproven_.empty()) {
+ToolCallParser::Output ToolCallParser::Flush(bool is_cut_off) {
+  if (state_ == State::kText || (!unproven_.empty() && !is_cut_off)) {
     output_.text += std::exchange(unproven_, {}) + std::exchange(held_, {});
-  } else if (has_name_) {
+  } else if (has_name_ && unproven_.empty()) {
     EndCall();
   }
+  unproven_.clear();
   held_.clear();
   state_ = State::kText;
   return std::exchange(output_, {});

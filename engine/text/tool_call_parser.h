@@ -63,8 +63,9 @@ class ToolCallParser {
   // before its name is known comes out as the text that it is; behind the name, what does not belong to it is dropped.
   Output Append(std::string_view text);
 
-  // The end of the output: what was held back. A call that is cut off keeps what it has.
-  Output Flush();
+  // The end of the output: what was held back. A call that is cut off keeps what it has. `is_cut_off`: by a limit or a
+  // stop string, so that the beginning of a call without its name yet is dropped; else it is text.
+  Output Flush(bool is_cut_off = false);
 
   int num_calls() const { return num_calls_; }
   // Those whose arguments are whole.

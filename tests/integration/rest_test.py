@@ -240,6 +240,25 @@ def test_errors_are_the_clients_own_classes(client):
     assert error.value.code == "context_length_exceeded"
 
 
+@pytest.mark.parametrize("prompt", ["a", [66], "a b"])
+def test_the_prompts_first_token_has_an_entry_in_logprobs(client, prompt):
+    options = {"model": NAME, "prompt": prompt, "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0}
+    [whole] = client.completions.create(**options).choices
+    pieces = [chunk.choices[0].logprobs for chunk in client.completions.create(stream=True, **options)
+              if chunk.choices and chunk.choices[0].logprobs]
+
+    assert "".join(whole.logprobs.tokens) == whole.text
+    assert len(whole.logprobs.tokens) >= 2 and whole.logprobs.token_logprobs[0] is None
+    assert sum((piece.tokens for piece in pieces), []) == whole.logprobs.tokens
+
+
+def test_a_form_that_is_misspelt_is_refused(client):
+    for form in [{"regexp": "a"}, {"structural_tag": "{}"}]:
+        with pytest.raises(openai.BadRequestError) as error:
+            client.completions.create(model=NAME, prompt="a", max_tokens=2, extra_body={"structured_outputs": form})
+        assert error.value.param == f"structured_outputs.{next(iter(form))}"
+
+
 def test_a_full_queue_says_when_to_come_again(start_server):
     server = start_server("--max-num-seqs", "1", "--max-num-queued-reqs", "1", "--isa", "scalar")
     body = {"prompt": "a", "max_tokens": 1500, "ignore_eos": True, "stream": True}

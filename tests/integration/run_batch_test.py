@@ -1,6 +1,8 @@
 """`expertd run-batch` against real servers: OpenAI's batch files, interruptions, servers that go and come back."""
 
 import json
+import os
+import pathlib
 import signal
 import subprocess
 import time
@@ -8,7 +10,7 @@ import time
 import openai
 import pytest
 
-from conftest import BINARY, MODEL, free_port, run
+from conftest import BINARY, MODEL, free_port, run, terminal_output
 
 
 def request(custom_id, url="/v1/chat/completions", **body):
@@ -72,7 +74,7 @@ def test_an_interrupted_run_goes_on(server, files):
     done = len(target.read_text().splitlines())
     assert 10 <= done < 60
     with target.open("a") as file:
-        file.write('{"id": "batch_x", "custom_id": "59", "resp')
+        file.write('{"id":"batch_x","custom_id":"59","resp')
 
     result = run(*command[1:])
 
@@ -113,6 +115,32 @@ def test_a_file_that_is_no_batch_is_refused_whole(server, files, line, says):
     assert not target.exists()
 
 
+def test_files_that_are_not_its_own_are_left_alone(server, files, tmp_path):
+    source, target = files
+    source.write_text(json.dumps(request("a")))  # no line break at its end
+    target.write_text("my notes")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for output, says in [(source, "is the input"), (target, "no answer of a batch"), (pipe, "no file that")]:
+        before = output.read_text() if output.is_file() else ""
+        refused = run("run-batch", "-i", source, "-o", output, "--target", server.target, check=False)
+        assert refused.returncode == 1 and says in refused.stderr
+        assert not output.is_file() or output.read_text() == before
+    piped = run("run-batch", "-i", pipe, "-o", str(target) + "2", "--target", server.target, check=False)
+    assert piped.returncode == 1 and "no regular file" in piped.stderr
+
+
+def test_an_output_of_more_answers_than_there_are_requests(server, files):
+    source, target = files
+    write_lines(source, [request("a", temperature=9), request("b"), request("c")])
+    first = run("run-batch", "-i", source, "-o", target, "--target", server.target)
+    assert "1 answers of" in first.stderr and "remove their lines" in first.stderr
+    write_lines(source, [request("b")])
+    again = run("run-batch", "-i", source, "-o", target, "--target", server.target)
+    assert "1/1 answered" in again.stdout
+    assert b"1/1 answered" in terminal_output("run-batch", "-i", source, "-o", target, "--target", server.target)
+
+
 def test_keys_and_missing_servers(start_server, files, tmp_path):
     source, target = files
     write_lines(source, [request("a")])
@@ -126,4 +154,5 @@ def test_keys_and_missing_servers(start_server, files, tmp_path):
     assert bad.returncode == 1 and "key" in bad.stderr
     gone = run("run-batch", "-i", source, "-o", str(target) + "3", "--target", f"127.0.0.1:{free_port()}",
                "--wait-ready", "0.2", check=False)
+    assert not pathlib.Path(str(target) + "3").exists()
     assert gone.returncode == 1 and "no server answers" in gone.stderr

@@ -253,6 +253,25 @@ def test_an_answer_of_a_form_or_a_call(qwen):
     assert led.message.tool_calls and not led.message.content
 
 
+def test_thinking_that_is_off_stays_off(qwen):
+    answer = qwen.chat(max_tokens=30, temperature=1.5, seed=1, logit_bias={qwen.ids["<think>"]: 100}, extra_body={
+        "chat_template_kwargs": {"enable_thinking": False}, "structured_outputs": {"choice": ["yes", "no"]}})
+    assert answer.choices[0].message.content in ("yes", "no")
+
+
+def test_a_template_without_thinking_has_none(tmp_path):
+    running = ToolServer(tmp_path, "Qwen-Qwen2.5-7B-Instruct.jinja", QWEN)
+    text = "<think>\nHm.\n</think>\n\nYes."
+    assert running.chat_written(text).choices[0].message.content == text
+    assert running.stop() == 0
+
+
+def test_the_beginning_of_a_call_is_not_shown(qwen):
+    [choice] = qwen.chat(tools=TOOLS, tool_choice="required", max_tokens=6,
+                         logit_bias={qwen.ids["<think>"]: -100}).choices
+    assert choice.finish_reason == "length" and not choice.message.content
+
+
 class Weather(pydantic.BaseModel):
     city: str = pydantic.Field(max_length=12)
     days: int

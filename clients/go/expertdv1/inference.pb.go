@@ -689,8 +689,9 @@ type ChatInput struct {
 	// Tools that the template tells the model of. Up to 512.
 	Tools []*Tool `protobuf:"bytes,2,rep,name=tools,proto3" json:"tools,omitempty"`
 	// Which tools may be called. Default AUTO with tools, NONE without. With REQUIRED or a function_name the output is
-	// calls and nothing else, each after its tool's schema; a schema that can't be held to is INVALID_CONSTRAINT, a model
-	// whose form of calls is not known UNIMPLEMENTED. NONE keeps the tools from the template.
+	// calls and nothing else, whatever `structured` asks of an answer, each after its tool's schema; a schema that can't be
+	// held to is INVALID_CONSTRAINT, a model whose form of calls is not known UNIMPLEMENTED. NONE keeps the tools from the
+	// template.
 	ToolChoice *ToolChoice `protobuf:"bytes,3,opt,name=tool_choice,json=toolChoice,proto3" json:"tool_choice,omitempty"`
 	// Whether several tools may be called at once. Default true. With false the output ends with its first call; that
 	// takes output.parse_tool_calls, but for calls that are required.

@@ -110,7 +110,8 @@ TEST_F(BatchRunTest, AnErrorIsAnAnswer) {
 
 TEST_F(BatchRunTest, GoesOnWhereAnEarlierRunEnded) {
   WriteInput({"a", "b"});
-  std::ofstream(output_path_) << R"({"custom_id": "a", "response": {}})" << "\n" << R"({"custom_id": "b", "resp)";
+  std::ofstream(output_path_) << R"({"custom_id": "a", "response": {}})" << "\n"
+                              << R"({"id":"batch_x","custom_id": "b", "resp)";
 
   ASSERT_TRUE(Run(Good).ok());
 
@@ -174,6 +175,9 @@ TEST_F(BatchRunTest, AForeignOutputAndOneInUseAreRefused) {
   WriteInput({"a"});
   std::ofstream(output_path_) << "precious notes\n";
   EXPECT_THAT(std::string(Run(Good).message()), HasSubstr("line 1 is no answer"));
+
+  std::ofstream(output_path_) << "one line of notes";
+  EXPECT_THAT(std::string(Run(Good).message()), HasSubstr("ends in what is no answer"));
 
   std::remove(output_path_.c_str());
   const auto held = BatchOutput::Open(output_path_);

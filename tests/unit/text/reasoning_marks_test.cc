@@ -14,6 +14,16 @@ FakeTokenizer ThinkTokenizer() { return FakeTokenizer({{"<think>"}, {"</think>"}
 
 constexpr ReasoningMarks kMarks = {.open = 0, .close = 1};
 
+TEST(ReasoningMarksTest, ATemplateClosesReasoningWhereThinkingIsOff) {
+  const FakeTokenizer tokenizer = ThinkTokenizer();
+  const ReasoningMarks marks = *FindReasoningMarks(tokenizer);
+
+  EXPECT_TRUE(EndsBehindReasoning(tokenizer, marks, std::vector<TokenId>{3, 0, 2, 1, 2}));
+  EXPECT_FALSE(EndsBehindReasoning(tokenizer, marks, std::vector<TokenId>{0, 1, 3}));
+  EXPECT_FALSE(EndsBehindReasoning(tokenizer, marks, std::vector<TokenId>{3, 0, 2}));
+  EXPECT_FALSE(EndsBehindReasoning(tokenizer, marks, {}));
+}
+
 TEST(ReasoningMarksTest, AreThoseThatTheVocabularyHasBothOf) {
   const FakeTokenizer pangu({{"a"}, {"[unused17]"}, {"[unused16]"}, {"<think>"}}), none({{"<think>"}, {"[unused17]"}});
 

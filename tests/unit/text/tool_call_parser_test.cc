@@ -193,6 +193,24 @@ TEST(ToolCallParserTest, ReadsTheLayoutsThatItNames) {
   }
 }
 
+TEST(ToolCallParserTest, TheBeginningOfACallThatWasCutOffIsNoText) {
+  for (const std::string_view text : {"Hm.<tool_call>", "Hm.<tool_call>\n{\"name\": \"f", "Hm.\n<tool_call>\n"}) {
+    ToolCallParser cut(ToolFormat::kHermes), ended(ToolFormat::kHermes);
+
+    std::string cut_text = cut.Append(text).text, ended_text = ended.Append(text).text;
+    cut_text += cut.Flush(/*is_cut_off=*/true).text;
+    ended_text += ended.Flush().text;
+
+    EXPECT_EQ(cut_text, "Hm.") << text;
+    EXPECT_EQ(ended_text, text);
+  }
+  ToolCallParser parser(ToolFormat::kHermes);
+  parser.Append("<tool_call>{\"name\": \"f\"}</tool_call>\n<tool_call>\n{");
+  const auto last = parser.Flush(/*is_cut_off=*/true);
+  EXPECT_EQ(last.text, "");
+  EXPECT_THAT(last.calls, IsEmpty());
+}
+
 TEST(ToolCallParserTest, CountsTheCallsThatAreWhole) {
   ToolCallParser parser(ToolFormat::kHermes);
 
