@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import pty
+import random
 import re
 import shutil
 import signal
@@ -36,10 +37,16 @@ def pytest_configure(config):
     sys.path.insert(0, str(target))
 
 
+_ports = iter(random.sample(range(15000, 32000), 17000))
+
+
 def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    """A port that nobody listens on; each only once, and none that the system gives to outgoing connections."""
+    for port in _ports:
+        with contextlib.suppress(OSError), socket.socket() as sock:
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no port is free")
 
 
 class Server:
