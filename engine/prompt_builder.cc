@@ -30,6 +30,19 @@ absl::Status InvalidField(std::string field, const std::string& message) {
   return MakeError(absl::StatusCode::kInvalidArgument, message, detail);
 }
 
+// The contract's field that a constraint comes from.
+std::string_view FieldOf(ConstraintSpec::Kind kind) {
+  switch (kind) {
+    case ConstraintSpec::Kind::kJsonSchema: return "structured.json_schema";
+    case ConstraintSpec::Kind::kJsonObject: return "structured.json_object";
+    case ConstraintSpec::Kind::kRegex: return "structured.regex";
+    case ConstraintSpec::Kind::kGrammar: return "structured.grammar";
+    case ConstraintSpec::Kind::kChoices: return "structured.choices";
+    case ConstraintSpec::Kind::kToolCalls: return "chat.tools";
+  }
+  return "structured";
+}
+
 // `text` with kGuard behind the first byte of every special token written in it; sets `*found` if there was one.
 std::string GuardText(std::string_view text, const std::vector<std::string>& specials, bool* found) {
   const auto may_begin = [&](char c) {
@@ -158,8 +171,7 @@ absl::StatusOr<std::shared_ptr<Constraint>> PromptBuilder::Compile(const Constra
     return MakeError(absl::StatusCode::kResourceExhausted, message,
                      {.reason = std::string(error_reason::kTooManyBytes)});
   }
-  const bool is_of_tools = spec.kind == ConstraintSpec::Kind::kToolCalls;
-  const std::string_view field = is_of_tools ? "chat.tools" : "structured";
+  const std::string_view field = FieldOf(spec.kind);
   ErrorDetail detail{.reason = std::string(error_reason::kInvalidConstraint)};
   detail.violations.emplace_back(field, message);
   return MakeError(absl::StatusCode::kInvalidArgument, StrCat(field, ": ", message), detail);

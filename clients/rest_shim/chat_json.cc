@@ -258,6 +258,20 @@ Json MessageJson(const v1::Candidate& candidate) {
   return message;
 }
 
+// Members that would change the answer, and are not to be had here. Others that are not known are ignored: OpenAI's
+// clients send many that only its own service has a use for.
+absl::Status RefuseUnsupported(const JsonFields& fields) {
+  if (const Json* functions = fields.Find("functions"); functions != nullptr && !functions->empty()) {
+    return fields.Invalid("functions", "is not supported; give them as tools");
+  }
+  if (fields.Has("web_search_options")) return fields.Invalid("web_search_options", "is not supported");
+  const Json* modalities = fields.Find("modalities");
+  if (modalities != nullptr && *modalities != Json::array({"text"})) {
+    return fields.Invalid("modalities", "must be [\"text\"]");
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<v1::ChatInput> ReadChat(const JsonFields& fields) {
@@ -289,6 +303,7 @@ absl::StatusOr<v1::ChatInput> ReadChat(const JsonFields& fields) {
 absl::StatusOr<v1::GenerateRequest> ReadChatRequest(const Json& body) {
   const JsonFields fields(body);
   v1::GenerateRequest request;
+  RETURN_IF_ERROR(RefuseUnsupported(fields));
   RETURN_IF_ERROR(ReadSharedFields(fields, request));
   ASSIGN_OR_RETURN(*request.mutable_chat(), ReadChat(fields));
   RETURN_IF_ERROR(ReadLogprobs(fields, *request.mutable_output()));

@@ -81,14 +81,6 @@ absl::Status ReadOutput(const JsonFields& fields, v1::OutputOptions& output) {
   return absl::OkStatus();
 }
 
-absl::Status RefuseUnsupported(const JsonFields& fields, uint32_t n) {
-  ASSIGN_OR_RETURN(const std::optional<std::string> suffix, fields.String("suffix"));
-  if (!suffix.value_or("").empty()) return fields.Invalid("suffix", "is not supported");
-  ASSIGN_OR_RETURN(const std::optional<int64_t> best_of, fields.Integer("best_of", 0, UINT32_MAX));
-  if (best_of.has_value() && *best_of != n) return fields.Invalid("best_of", "is not supported beyond n");
-  return absl::OkStatus();
-}
-
 size_t CountCharacters(std::string_view text) {
   return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
 }
@@ -112,7 +104,8 @@ absl::StatusOr<std::vector<v1::GenerateRequest>> ReadCompletionRequests(const Js
   v1::GenerateRequest shared;
   RETURN_IF_ERROR(ReadSharedFields(fields, shared));
   if (!shared.stop().has_max_tokens()) shared.mutable_stop()->set_max_tokens(kDefaultMaxTokens);
-  RETURN_IF_ERROR(RefuseUnsupported(fields, shared.sampling().has_n() ? shared.sampling().n() : 1));
+  ASSIGN_OR_RETURN(const std::optional<std::string> suffix, fields.String("suffix"));
+  if (!suffix.value_or("").empty()) return fields.Invalid("suffix", "is not supported");
   RETURN_IF_ERROR(ReadOutput(fields, *shared.mutable_output()));
   ASSIGN_OR_RETURN(std::vector<v1::GenerateRequest> requests, ReadPrompts(fields, shared));
   RETURN_IF_ERROR(ReadTextOptions(fields, requests));

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "absl/strings/cord.h"
+#include "clients/rest_shim/field_names.h"
 #include "engine/base/strings.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
@@ -77,15 +78,12 @@ std::string CodeOf(std::string_view reason) {
   return code;
 }
 
-// The JSON's name of a field of the contract: "sampling.top_p" is "top_p" there.
-std::string RestNameOf(std::string_view field) {
-  if (field.starts_with("stop.strings")) return "stop";
-  if (field == "stop.token_ids") return "stop_token_ids";
-  if (field == "structured") return "response_format";
-  for (const std::string_view group : {"sampling.", "stop.", "output.", "chat.", "scheduling."}) {
-    if (field.starts_with(group)) field.remove_prefix(group.size());
-  }
-  return std::string(field);
+// The server's messages begin with the contract's name of the field at fault.
+std::string MessageOf(const grpc::Status& status, std::string_view field, std::string_view rest_name) {
+  const std::string& message = status.error_message();
+  if (message.empty()) return "the server says no more";
+  if (field.empty() || !message.starts_with(field)) return message;
+  return StrCat(rest_name, std::string_view(message).substr(field.size()));
 }
 
 // Some clients show nothing of an error but the reason in its status line.
@@ -121,8 +119,8 @@ RestError RestErrorOf(const grpc::Status& status) {
   const Details details = DetailsOf(status);
   RestError error;
   error.status = HttpStatusOf(status, details.reason);
-  error.message = status.error_message().empty() ? "the server says no more" : status.error_message();
   error.param = RestNameOf(details.field);
+  error.message = MessageOf(status, details.field, error.param);
   error.code = CodeOf(details.reason);
   error.retry_delay = details.retry_delay;
   return error;

@@ -18,6 +18,8 @@
 #include <boost/beast/http.hpp>
 
 #include "absl/strings/ascii.h"
+#include "clients/rest_shim/host_port.h"
+#include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 
 namespace expertd::rest {
@@ -194,13 +196,8 @@ class EventStreamsImpl final : public EventStreams {
 
 absl::StatusOr<std::unique_ptr<EventStreams>> EventStreams::Create(const std::string& address,
                                                                    std::string authorization) {
-  const size_t colon = address.rfind(':');
-  if (colon == std::string::npos || colon == 0 || colon + 1 == address.size()) {
-    return absl::InvalidArgumentError(StrCat("the address is '", address, "'; must be HOST:PORT"));
-  }
-  std::string host = address.substr(0, colon);
-  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
-  return std::make_unique<EventStreamsImpl>(std::move(host), address.substr(colon + 1), std::move(authorization));
+  ASSIGN_OR_RETURN(HostPort server, ParseHostPort("--rest", address));
+  return std::make_unique<EventStreamsImpl>(std::move(server.host), std::move(server.port), std::move(authorization));
 }
 
 }  // namespace expertd::rest

@@ -21,7 +21,8 @@ class EventStreams {
   // Once, after the last event. `reason` of an error in our own spelling ("QUEUE_FULL"); empty: the server gave none.
   using OnEnd = std::function<void(absl::Status status, std::string reason)>;
 
-  // `address`: HOST:PORT. `authorization`: sent with each request; may be empty. Errors: InvalidArgument.
+  // `address`: HOST:PORT, the value of --rest. `authorization`: sent with each request; may be empty. Errors:
+  // InvalidArgument.
   static absl::StatusOr<std::unique_ptr<EventStreams>> Create(const std::string& address, std::string authorization);
 
   // What is still open ends without a word.

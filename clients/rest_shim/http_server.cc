@@ -18,8 +18,8 @@
 #include <boost/asio/strand.hpp>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/strings/numbers.h"
 #include "absl/synchronization/mutex.h"
+#include "clients/rest_shim/host_port.h"
 #include "clients/rest_shim/http_connection.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
@@ -49,15 +49,9 @@ class BeastServer final : public HttpServer {
 
   // Errors: as HttpServer::Start has them.
   absl::Status Listen(const std::string& address) {
-    const size_t colon = address.rfind(':');
-    int port = -1;
-    if (colon == std::string::npos || !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 0 || port > 65535) {
-      return absl::InvalidArgumentError(StrCat("'", address, "' is not HOST:PORT"));
-    }
-    std::string host = address.substr(0, colon);
-    if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+    ASSIGN_OR_RETURN(const HostPort wanted, ParseHostPort("the address", address));
     error_code error;
-    const auto found = tcp::resolver(io_).resolve(host, StrCat(port), error);
+    const auto found = tcp::resolver(io_).resolve(wanted.host, wanted.port, error);
     if (error || found.empty()) {
       return absl::UnavailableError(StrCat("can't listen on ", address, ": ", error.message()));
     }
@@ -67,7 +61,7 @@ class BeastServer final : public HttpServer {
     if (!error) acceptor_.bind(endpoint, error);
     if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
     if (error) return absl::UnavailableError(StrCat("can't listen on ", address, ": ", error.message()));
-    address_ = StrCat(address.substr(0, colon + 1), acceptor_.local_endpoint(error).port());
+    address_ = StrCat(address.substr(0, address.rfind(':') + 1), acceptor_.local_endpoint(error).port());
     for (int i = 0; i < kNumThreads; ++i) {
       threads_.emplace_back([this] {
         pthread_setname_np(pthread_self(), "http");

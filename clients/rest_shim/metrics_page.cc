@@ -14,6 +14,8 @@
 #include <boost/beast/http.hpp>
 
 #include "clients/rest_shim/errors.h"
+#include "clients/rest_shim/host_port.h"
+#include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 
 namespace expertd::rest {
@@ -86,14 +88,12 @@ class Fetch final : public std::enable_shared_from_this<Fetch> {
 
 class MetricsPageImpl final : public MetricsPage {
  public:
-  explicit MetricsPageImpl(const std::string& address)
-      : host_(address.substr(0, address.rfind(':'))), port_(address.substr(address.rfind(':') + 1)),
+  explicit MetricsPageImpl(HostPort server)
+      : host_(std::move(server.host)), port_(std::move(server.port)),
         work_(asio::make_work_guard(io_)), thread_([this] {
           pthread_setname_np(pthread_self(), "metrics-page");
           io_.run();
-        }) {
-    if (host_.starts_with('[') && host_.ends_with(']')) host_ = host_.substr(1, host_.size() - 2);
-  }
+        }) {}
 
   ~MetricsPageImpl() override {
     io_.stop();
@@ -103,7 +103,7 @@ class MetricsPageImpl final : public MetricsPage {
   void Answer(const RestCall& call) override { std::make_shared<Fetch>(io_, host_, port_, call)->Start(); }
 
  private:
-  std::string host_, port_;
+  const std::string host_, port_;
   asio::io_context io_{1};
   asio::executor_work_guard<asio::io_context::executor_type> work_;
   std::thread thread_;
@@ -111,8 +111,9 @@ class MetricsPageImpl final : public MetricsPage {
 
 }  // namespace
 
-std::unique_ptr<MetricsPage> MetricsPage::Create(const std::string& address) {
-  return std::make_unique<MetricsPageImpl>(address);
+absl::StatusOr<std::unique_ptr<MetricsPage>> MetricsPage::Create(const std::string& address) {
+  ASSIGN_OR_RETURN(HostPort server, ParseHostPort("--metrics-target", address));
+  return std::make_unique<MetricsPageImpl>(std::move(server));
 }
 
 }  // namespace expertd::rest

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "clients/rest_shim/upstream.h"
 
 namespace expertd::rest {
@@ -11,8 +12,9 @@ namespace expertd::rest {
 // Thread-safe, but for construction and destruction.
 class MetricsPage {
  public:
-  // Pages from http://ADDRESS/metrics, where `address` is HOST:PORT. It is asked anew for each call.
-  static std::unique_ptr<MetricsPage> Create(const std::string& address);
+  // Pages from http://ADDRESS/metrics, where `address`, the value of --metrics-target, is HOST:PORT. It is asked anew
+  // for each call. Errors: InvalidArgument.
+  static absl::StatusOr<std::unique_ptr<MetricsPage>> Create(const std::string& address);
 
   // Calls that wait for a page are dropped.
   virtual ~MetricsPage() = default;

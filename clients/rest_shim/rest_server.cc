@@ -25,11 +25,12 @@ bool IsLoopback(const std::string& host) {
 
 class RestServerImpl final : public RestServer {
  public:
-  RestServerImpl(const RestConfig& config, const std::shared_ptr<grpc::Channel>& channel) : upstream_(channel) {
-    if (!config.metrics_address.empty()) metrics_ = MetricsPage::Create(config.metrics_address);
-  }
+  explicit RestServerImpl(const std::shared_ptr<grpc::Channel>& channel) : upstream_(channel) {}
 
   absl::Status Listen(const RestConfig& config) {
+    if (!config.metrics_address.empty()) {
+      ASSIGN_OR_RETURN(metrics_, MetricsPage::Create(config.metrics_address));
+    }
     const bool is_ipv6 = config.host.find(':') != std::string::npos;
     const std::string address = is_ipv6 ? StrCat("[", config.host, "]:", config.port)
                                         : StrCat(config.host, ":", config.port);
@@ -69,7 +70,7 @@ void AddRestFlags(CLI::App& command, RestConfig& config) {
 
 absl::StatusOr<std::unique_ptr<RestServer>> RestServer::Start(const RestConfig& config,
                                                               const std::shared_ptr<grpc::Channel>& channel) {
-  auto server = std::make_unique<RestServerImpl>(config, channel);
+  auto server = std::make_unique<RestServerImpl>(channel);
   RETURN_IF_ERROR(server->Listen(config));
   return server;
 }

@@ -100,9 +100,11 @@ absl::Status ReadStop(const JsonFields& fields, v1::StopConditions& stop) {
 }
 
 // What would change the output, and is not to be had here.
-absl::Status RefuseUnsupported(const JsonFields& fields) {
+absl::Status RefuseUnsupported(const JsonFields& fields, uint32_t n) {
   const Json* beam_search = fields.Find("use_beam_search");
   if (beam_search != nullptr && *beam_search != false) return fields.Invalid("use_beam_search", "is not supported");
+  ASSIGN_OR_RETURN(const std::optional<int64_t> best_of, fields.Integer("best_of", 0, UINT32_MAX));
+  if (best_of.has_value() && *best_of != n) return fields.Invalid("best_of", "is not supported beyond n");
   return absl::OkStatus();
 }
 
@@ -111,9 +113,9 @@ absl::Status RefuseUnsupported(const JsonFields& fields) {
 absl::Status ReadSharedFields(const JsonFields& fields, v1::GenerateRequest& request) {
   ASSIGN_OR_RETURN(const std::optional<std::string> model, fields.String("model"));
   request.set_model(model.value_or(""));
-  RETURN_IF_ERROR(RefuseUnsupported(fields));
   RETURN_IF_ERROR(ReadStructured(fields, request));
   RETURN_IF_ERROR(ReadSampling(fields, *request.mutable_sampling()));
+  RETURN_IF_ERROR(RefuseUnsupported(fields, request.sampling().has_n() ? request.sampling().n() : 1));
   RETURN_IF_ERROR(ReadLogitBias(fields, *request.mutable_sampling()));
   RETURN_IF_ERROR(ReadTexts(fields, "bad_words", *request.mutable_sampling()->mutable_bad_words()));
   ASSIGN_OR_RETURN(const std::vector<uint32_t> allowed, fields.TokenIds("allowed_token_ids"));

@@ -57,6 +57,7 @@ absl::Status TokenizeText(Upstream& upstream, const RestCall& call, const JsonFi
 absl::Status TokenizeChat(Upstream& upstream, const RestCall& call, const JsonFields& fields) {
   v1::RenderChatRequest request;
   ASSIGN_OR_RETURN(const std::optional<std::string> model, fields.String("model"));
+  if (fields.Has("prompt")) return fields.Invalid("prompt", "is given beside messages; must be one of both");
   ASSIGN_OR_RETURN(const std::optional<bool> pieces, fields.Bool("return_token_strs"));
   if (pieces.value_or(false)) return fields.Invalid("return_token_strs", "is not supported with messages");
   ASSIGN_OR_RETURN(*request.mutable_chat(), ReadChat(fields));

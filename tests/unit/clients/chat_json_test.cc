@@ -104,6 +104,12 @@ TEST(ChatJsonTest, ErrorsNameTheMember) {
   EXPECT_EQ(ErrorOf(R"({"messages": [], "max_tokens": 1.5})"),
             "max_tokens is 1.5; must be an integer in 0..4294967295");
   EXPECT_EQ(ErrorOf(R"({"messages": [], "top_logprobs": 2})"), "top_logprobs needs logprobs to be true");
+  EXPECT_EQ(ErrorOf(R"({"messages": [], "best_of": 2})"), "best_of is not supported beyond n");
+  EXPECT_EQ(ErrorOf(R"({"messages": [], "functions": [{"name": "f"}]})"),
+            "functions is not supported; give them as tools");
+  EXPECT_EQ(ErrorOf(R"({"messages": [], "functions": [], "modalities": ["text"]})"), "no error");
+  EXPECT_EQ(ErrorOf(R"({"messages": [], "modalities": ["text", "audio"]})"), "modalities must be [\"text\"]");
+  EXPECT_EQ(ErrorOf(R"({"messages": [], "web_search_options": {}})"), "web_search_options is not supported");
   EXPECT_EQ(ErrorOf(R"({"messages": [], "stop": [1]})"), "stop must be a string or an array of strings");
   EXPECT_THAT(ErrorOf(R"({"messages": [], "response_format": {"type": "xml"}})"), HasSubstr("response_format.type"));
   EXPECT_THAT(ErrorOf(R"({"messages": [], "response_format": {"type": "json_schema", "json_schema": {"name": "x"}}})"),

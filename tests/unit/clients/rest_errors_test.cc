@@ -76,9 +76,28 @@ TEST(RestErrorsTest, FieldsHaveTheNamesOfTheJson) {
   };
 
   EXPECT_EQ(param("sampling.temperature"), "temperature");
-  EXPECT_EQ(param("stop.strings[3]"), "stop");
+  EXPECT_EQ(param("stop.strings[3]"), "stop[3]");
   EXPECT_EQ(param("stop.max_tokens"), "max_tokens");
+  EXPECT_EQ(param("text.text"), "prompt");
+  EXPECT_EQ(param("texts"), "texts");
+  EXPECT_EQ(param("tokens.ids[2]"), "prompt[2]");
+  EXPECT_EQ(param("chat.template_kwargs.a"), "chat_template_kwargs.a");
+  EXPECT_EQ(param("structured.regex"), "structured_outputs.regex");
+  EXPECT_EQ(param("structured.json_schema"), "response_format");
   EXPECT_EQ(param("chat.messages[0].role"), "messages[0].role");
+  EXPECT_EQ(param("chat.messages[0].parts"), "messages[0].content");
+  EXPECT_EQ(param("chat.messages[0].parts[1].image"), "messages[0].content[1].image_url");
+  EXPECT_EQ(param("chat.messages[2].tool_calls[1].arguments_json"),
+            "messages[2].tool_calls[1].function.arguments");
+  EXPECT_EQ(param("chat.messages[2].tool_calls"), "messages[2].tool_calls");
+  EXPECT_EQ(param("chat.tools[0].function.parameters_json_schema"), "tools[0].function.parameters");
+}
+
+TEST(RestErrorsTest, MessagesHaveTheNamesOfTheJsonToo) {
+  grpc::Status status = WithDetails(grpc::StatusCode::INVALID_ARGUMENT, "INVALID_PARAMETER", "text.text");
+  status = grpc::Status(status.error_code(), "text.text is empty", status.error_details());
+
+  EXPECT_EQ(RestErrorOf(status).message, "prompt is empty");
 }
 
 TEST(RestErrorsTest, RetryInfoBecomesHeaders) {
