@@ -276,6 +276,12 @@ func (c *Client) Detokenize(ctx context.Context, ids []uint32) (string, error) {
 	return response.GetTexts()[0], nil
 }
 
+// RenderChat returns the prompt that a conversation becomes.
+func (c *Client) RenderChat(ctx context.Context, chat *pb.ChatInput) (string, error) {
+	response, err := call(ctx, c, &pb.RenderChatRequest{Chat: chat}, "", c.Tokenizer.RenderChat)
+	return response.GetText(), err
+}
+
 // Model returns the model of that name; "": the one that is served.
 func (c *Client) Model(ctx context.Context, name string) (*pb.Model, error) {
 	response, err := call(ctx, c, &pb.GetModelRequest{Name: name}, "", c.ModelInfo.GetModel)

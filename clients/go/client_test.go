@@ -98,6 +98,10 @@ func TestEveryKindOfPrompt(t *testing.T) {
 	if !strings.Contains(answer.Candidates[0].Text, "Paris") {
 		t.Error(answer)
 	}
+	prompt := must(client.RenderChat(ctx, question.GetChat()))(t)
+	if !strings.Contains(prompt, "What is the capital of France?") {
+		t.Error(prompt)
+	}
 }
 
 func TestAStreamMakesTheSameAnswer(t *testing.T) {

@@ -101,10 +101,43 @@ def test_settings_arrive(client):
     assert stopped.finish_reason == "stop_sequence" and "a" not in stopped.text
 
 
-@pytest.mark.parametrize("settings", [{"tempo": 1}, {"tools": [{"name": "f"}]}, {"regex": "a", "choices": ["a"]}])
+@pytest.mark.parametrize("settings", [{"tempo": 1}, {"tools": [{"name": "f"}]}, {"regex": "a", "choices": ["a"]},
+                                      {"json_schema": {}, "regex": "a"}])
 def test_what_no_request_can_have_is_a_type_error(client, settings):
     with pytest.raises(TypeError):
         client.generate("text", **settings)
+
+
+def test_what_no_conversation_can_have_is_a_value_error(client):
+    with pytest.raises(ValueError, match="no turns"):
+        client.chat([])
+    with pytest.raises(ValueError, match="is 'wizard'; must be one of system"):
+        client.chat([{"role": "wizard", "content": "Hi"}])
+    with pytest.raises(ValueError, match="is None"):
+        client.chat([{"content": "Hi"}])
+
+
+def test_all_pages_of_models_are_taken(expertd):
+    from expertd.v1 import model_pb2, model_pb2_grpc
+
+    class Models(model_pb2_grpc.ModelServiceServicer):
+        def ListModels(self, request, context):
+            page = int(request.page_token or 0)
+            return model_pb2.ListModelsResponse(models=[model_pb2.Model(name=f"m{page}")],
+                                                next_page_token=str(page + 1) if page < 2 else "")
+
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(1))
+    model_pb2_grpc.add_ModelServiceServicer_to_server(Models(), server)
+    target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+
+    async def names():
+        async with expertd.AsyncClient(target) as aio:
+            return [model.name for model in await aio.models()]
+
+    with expertd.Client(target) as client:
+        assert [model.name for model in client.models()] == ["m0", "m1", "m2"] == asyncio.run(names())
+    server.stop(None).wait()
 
 
 def test_errors_have_classes_reasons_and_fields(client, expertd):

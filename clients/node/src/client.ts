@@ -16,7 +16,7 @@ import type { StreamGenerateResponse__Output } from "./generated/expertd/v1/Stre
 import type { DetokenizeResponse__Output } from "./generated/expertd/v1/DetokenizeResponse.js";
 import type { RenderChatResponse__Output } from "./generated/expertd/v1/RenderChatResponse.js";
 import type { TokenizeResponse__Output } from "./generated/expertd/v1/TokenizeResponse.js";
-import { makeRequest } from "./requests.js";
+import { makeRequest, turnsOf } from "./requests.js";
 import type { Message, Prompt, Settings } from "./requests.js";
 import { Collector, generationFrom } from "./results.js";
 import type { Delta, Generation } from "./results.js";
@@ -43,9 +43,6 @@ export interface CallOptions {
 
 type Callback<T> = (error: grpc.ServiceError | null, response?: T) => void;
 type Starter = (options: grpc.CallOptions) => grpc.ClientReadableStream<StreamGenerateResponse__Output>;
-
-const turnsOf = (messages: string | readonly Message[]): readonly Message[] =>
-  typeof messages === "string" ? [{ role: "user", content: messages }] : messages;
 
 const cancelled = (requestId: string) => new ExpertdError("CANCELLED", "cancelled", { requestId });
 
@@ -190,10 +187,16 @@ export class Client {
     return response.model;
   }
 
+  /** All models. `timeoutMs` is that of each page. */
   async models(options: CallOptions = {}): Promise<Model__Output[]> {
-    const response = await this.unary<ListModelsResponse__Output>(
-      (metadata, call, done) => this.modelService.listModels({}, metadata, call, done), options);
-    return response.models;
+    const models: Model__Output[] = [];
+    for (let pageToken = ""; ; ) {
+      const response = await this.unary<ListModelsResponse__Output>(
+        (metadata, call, done) => this.modelService.listModels({ pageToken }, metadata, call, done), options);
+      models.push(...response.models);
+      pageToken = response.nextPageToken;
+      if (!pageToken) return models;
+    }
   }
 
   serverInfo(options: CallOptions = {}): Promise<GetServerInfoResponse__Output> {

@@ -88,6 +88,18 @@ export interface Settings {
   user?: string;
 }
 
+const ROLES: readonly string[] = ["system", "developer", "user", "assistant", "tool"];
+// The compiler sees to it that none is left out.
+const NAMES: Record<keyof Settings, true> = {
+  model: true, temperature: true, topP: true, topK: true, minP: true, repetitionPenalty: true, frequencyPenalty: true,
+  presencePenalty: true, seed: true, n: true, logitBias: true, allowedTokenIds: true, badWords: true, maxTokens: true,
+  minTokens: true, stop: true, stopTokenIds: true, includeStopInOutput: true, ignoreEos: true, timeLimitMs: true,
+  logprobs: true, promptLogprobs: true, tokenIds: true, echo: true, skipSpecialTokens: true, separateReasoning: true,
+  timing: true, jsonSchema: true, jsonObject: true, regex: true, grammar: true, choices: true, tools: true,
+  toolChoice: true, parallelToolCalls: true, templateKwargs: true, reasoningEffort: true, addSpecialTokens: true,
+  truncateTo: true, priority: true, queueTimeoutMs: true, bypassPrefixCache: true, cacheSalt: true, requestId: true,
+  user: true,
+};
 const FORMS = ["jsonSchema", "jsonObject", "regex", "grammar", "choices"] as const;
 const OF_CHATS = ["tools", "toolChoice", "parallelToolCalls", "templateKwargs", "reasoningEffort"] as const;
 const OF_TEXTS = ["addSpecialTokens", "truncateTo"] as const;
@@ -120,10 +132,22 @@ function toolChoiceOf(choice: string | undefined) {
   return { functionName: choice };
 }
 
+/** The turns of a conversation; a text is the user's one turn. Throws a TypeError when there are none. */
+export function turnsOf(messages: string | readonly Message[]): readonly Message[] {
+  if (typeof messages === "string") return [{ role: "user", content: messages }];
+  if (messages.length === 0) throw new TypeError("the conversation has no turns");
+  return messages;
+}
+
+function roleOf(message: Message): "ROLE_USER" {
+  if (ROLES.includes(message.role)) return `ROLE_${message.role.toUpperCase()}` as "ROLE_USER";
+  throw new TypeError(`the role of a turn is ${message.role}; must be one of ${ROLES.join(", ")}`);
+}
+
 function chatOf(messages: readonly Message[], settings: Settings): GenerateRequest["chat"] {
   return {
     messages: messages.map((message) => ({
-      role: `ROLE_${message.role.toUpperCase()}` as "ROLE_USER",
+      role: roleOf(message),
       parts: message.content === undefined || message.content === null ? [] : [{ text: message.content }],
       name: message.name ?? "",
       reasoning: message.reasoning ?? "",
@@ -160,6 +184,8 @@ function structuredOf(settings: Settings): GenerateRequest["structured"] {
 }
 
 function check(settings: Settings, isChat: boolean, isText: boolean): void {
+  const unknown = Object.keys(settings).find((name) => !Object.hasOwn(NAMES, name));
+  if (unknown !== undefined) throw new TypeError(`there is no setting ${unknown}`);
   for (const name of [...(isChat ? [] : OF_CHATS), ...(isText ? [] : OF_TEXTS)]) {
     if (settings[name] !== undefined) throw new TypeError(`${name} has no meaning for this kind of prompt`);
   }

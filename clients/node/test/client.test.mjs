@@ -87,6 +87,10 @@ test("settings arrive", async () => {
   assert.ok((await client.chat("Hi", { templateKwargs: { deep: [1, { a: null }] }, maxTokens: 2 })).text !== undefined);
   await assert.rejects(client.generate("A", { regex: "a", choices: ["a"] }), TypeError);
   await assert.rejects(client.generate("A", { tools: [{ name: "f" }] }), TypeError);
+  await assert.rejects(client.generate("A", { max_tokens: 1 }), /there is no setting max_tokens/);
+  await assert.rejects(client.generate("A", { toString: 1 }), TypeError);
+  await assert.rejects(async () => client.chat([]), /no turns/);
+  await assert.rejects(client.chat([{ role: "wizard", content: "Hi" }]), /must be one of system/);
 });
 
 test("errors have codes, reasons and fields", async () => {

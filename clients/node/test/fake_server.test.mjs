@@ -13,6 +13,8 @@ import { Client, ExpertdError } from "@expertd/client";
 const PROTOS = fileURLToPath(new URL("../dist/protos", import.meta.url));
 const { expertd } = grpc.loadPackageDefinition(loadSync(
   "expertd/v1/inference.proto", { includeDirs: [PROTOS] }));
+const { expertd: models } = grpc.loadPackageDefinition(loadSync(
+  "expertd/v1/model.proto", { includeDirs: [PROTOS] }));
 const root = new protobuf.Root();
 root.resolvePath = (_origin, target) => (target.startsWith("google/protobuf/") ? target : `${PROTOS}/${target}`);
 root.loadSync(["google/rpc/status.proto", "google/rpc/error_details.proto"]);
@@ -29,9 +31,10 @@ function unavailable(seconds = 0) {
 }
 
 /** A client of a server with these methods. */
-async function serve(generate, streamGenerate) {
+async function serve(generate, streamGenerate, listModels) {
   const server = new grpc.Server();
   server.addService(expertd.v1.InferenceService.service, { generate, streamGenerate });
+  server.addService(models.v1.ModelService.service, { listModels });
   const port = await new Promise((resolve, reject) => server.bindAsync(
     "127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, bound) => (error ? reject(error) : resolve(bound))));
   const client = new Client({ target: `127.0.0.1:${port}`, retry: { attempts: 3, initialMs: 1 } });
@@ -70,6 +73,14 @@ test("unavailable is tried again", async () => {
   await drain(stream);
   assert.equal(stream.generation.text, "all");
   assert.equal(calls, 3);
+});
+
+test("all pages of models are taken", async () => {
+  const client = await serve(undefined, undefined, ({ request }, done) => {
+    const page = Number(request.pageToken);
+    done(null, { models: [{ name: `m${page}` }], nextPageToken: page < 2 ? String(page + 1) : "" });
+  });
+  assert.deepEqual((await client.models()).map((model) => model.name), ["m0", "m1", "m2"]);
 });
 
 test("a stream that has begun is not tried again", async () => {

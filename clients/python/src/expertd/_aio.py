@@ -12,10 +12,9 @@ import grpc
 import grpc.aio
 from typing_extensions import Self, Unpack
 
-from expertd._client import _turns
 from expertd._connection import Attempts, Retry, call_metadata, channel_options, credentials
 from expertd._errors import Cancelled, error_from
-from expertd._requests import Message, Prompt, Settings, make_request
+from expertd._requests import Message, Prompt, Settings, make_request, turns
 from expertd._results import Collector, Delta, Generation, generation_from
 from expertd.v1 import (control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc, model_pb2, model_pb2_grpc,
                         tokenizer_pb2, tokenizer_pb2_grpc)
@@ -129,11 +128,11 @@ class AsyncClient:
 
     async def chat(self, messages: str | Sequence[Message], *, timeout: float | None = None,
                    **settings: Unpack[Settings]) -> Generation:
-        return await self.generate(_turns(messages), timeout=timeout, **settings)
+        return await self.generate(turns(messages), timeout=timeout, **settings)
 
     def stream_chat(self, messages: str | Sequence[Message], *, timeout: float | None = None,
                     **settings: Unpack[Settings]) -> AsyncStream:
-        return self.stream(_turns(messages), timeout=timeout, **settings)
+        return self.stream(turns(messages), timeout=timeout, **settings)
 
     async def call(self, request: inference_pb2.GenerateRequest, *,
                    timeout: float | None = None) -> inference_pb2.GenerateResponse:
@@ -159,7 +158,7 @@ class AsyncClient:
 
     async def render_chat(self, messages: str | Sequence[Message], *, timeout: float | None = None,
                           **settings: Unpack[Settings]) -> str:
-        request = tokenizer_pb2.RenderChatRequest(chat=make_request(_turns(messages), settings).chat)
+        request = tokenizer_pb2.RenderChatRequest(chat=make_request(turns(messages), settings).chat)
         text: str = (await self._call(self._tokenizer.RenderChat, request, timeout)).text
         return text
 
@@ -169,7 +168,15 @@ class AsyncClient:
         return model
 
     async def models(self, *, timeout: float | None = None) -> list[model_pb2.Model]:
-        return list((await self._call(self._models.ListModels, model_pb2.ListModelsRequest(), timeout)).models)
+        models: list[model_pb2.Model] = []
+        page = ""
+        while True:
+            request = model_pb2.ListModelsRequest(page_token=page)
+            answer = await self._call(self._models.ListModels, request, timeout)
+            models.extend(answer.models)
+            page = answer.next_page_token
+            if not page:
+                return models
 
     async def server_info(self, *, timeout: float | None = None) -> control_pb2.GetServerInfoResponse:
         info: control_pb2.GetServerInfoResponse = await self._call(

@@ -13,7 +13,7 @@ from typing_extensions import Self, Unpack
 
 from expertd._connection import Attempts, Retry, call_metadata, channel_options, credentials
 from expertd._errors import error_from
-from expertd._requests import Message, Prompt, Settings, make_request
+from expertd._requests import Message, Prompt, Settings, make_request, turns
 from expertd._results import Collector, Delta, Generation, generation_from
 from expertd.v1 import (control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc, model_pb2, model_pb2_grpc,
                         tokenizer_pb2, tokenizer_pb2_grpc)
@@ -131,11 +131,11 @@ class Client:
     def chat(self, messages: str | Sequence[Message], *, timeout: float | None = None,
              **settings: Unpack[Settings]) -> Generation:
         """As generate, for a conversation; a text is the user's one turn."""
-        return self.generate(_turns(messages), timeout=timeout, **settings)
+        return self.generate(turns(messages), timeout=timeout, **settings)
 
     def stream_chat(self, messages: str | Sequence[Message], *, timeout: float | None = None,
                     **settings: Unpack[Settings]) -> Stream:
-        return self.stream(_turns(messages), timeout=timeout, **settings)
+        return self.stream(turns(messages), timeout=timeout, **settings)
 
     def call(self, request: inference_pb2.GenerateRequest, *,
              timeout: float | None = None) -> inference_pb2.GenerateResponse:
@@ -164,7 +164,7 @@ class Client:
     def render_chat(self, messages: str | Sequence[Message], *, timeout: float | None = None,
                     **settings: Unpack[Settings]) -> str:
         """The prompt that a conversation becomes."""
-        chat = make_request(_turns(messages), settings).chat
+        chat = make_request(turns(messages), settings).chat
         text: str = self._call(self._tokenizer.RenderChat, tokenizer_pb2.RenderChatRequest(chat=chat), timeout).text
         return text
 
@@ -174,7 +174,15 @@ class Client:
         return model
 
     def models(self, *, timeout: float | None = None) -> list[model_pb2.Model]:
-        return list(self._call(self._models.ListModels, model_pb2.ListModelsRequest(), timeout).models)
+        """All models. The timeout is that of each page."""
+        models: list[model_pb2.Model] = []
+        page = ""
+        while True:
+            answer = self._call(self._models.ListModels, model_pb2.ListModelsRequest(page_token=page), timeout)
+            models.extend(answer.models)
+            page = answer.next_page_token
+            if not page:
+                return models
 
     def server_info(self, *, timeout: float | None = None) -> control_pb2.GetServerInfoResponse:
         info: control_pb2.GetServerInfoResponse = self._call(
@@ -194,7 +202,3 @@ class Client:
         except grpc.RpcError:
             return False
         return load.healthy and not load.draining
-
-
-def _turns(messages: str | Sequence[Message]) -> Sequence[Message]:
-    return [{"role": "user", "content": messages}] if isinstance(messages, str) else messages

@@ -92,6 +92,7 @@ class Settings(TypedDict, total=False):
     user: str
 
 
+_ROLES = ("system", "developer", "user", "assistant", "tool")
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty",
              "seed", "n", "allowed_token_ids", "bad_words")
 _STOP = {"max_tokens": "max_tokens", "min_tokens": "min_tokens", "stop_token_ids": "token_ids",
@@ -112,8 +113,19 @@ def _json(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def turns(messages: str | Sequence[Message]) -> Sequence[Message]:
+    """The turns of a conversation; a text is the user's one turn. Raises ValueError when there are none."""
+    if isinstance(messages, str):
+        return [{"role": "user", "content": messages}]
+    if len(messages) == 0:
+        raise ValueError("the conversation has no turns")
+    return messages
+
+
 def _add_message(chat: pb.ChatInput, turn: Message) -> None:
-    role = str(turn["role"])
+    role = turn.get("role")
+    if role not in _ROLES:
+        raise ValueError(f"the role of a turn is {role!r}; must be one of {', '.join(_ROLES)}")
     message = chat.messages.add(role=pb.Role.Value(f"ROLE_{role.upper()}"), name=turn.get("name") or "",
                                 tool_call_id=turn.get("tool_call_id") or "", reasoning=turn.get("reasoning") or "")
     if (content := turn.get("content")) is not None:
@@ -168,7 +180,8 @@ def _check(settings: Mapping[str, Any], is_chat: bool, is_text: bool) -> None:
     for name in misplaced:
         if settings.get(name) is not None:
             raise TypeError(f"{name} has no meaning for this kind of prompt")
-    forms = [name for name in ("json_schema", "json_object", "regex", "grammar", "choices") if settings.get(name)]
+    forms = [name for name in ("json_schema", "json_object", "regex", "grammar", "choices")
+             if settings.get(name, False) is not False]
     if len(forms) > 1:
         raise TypeError(f"{forms[0]} and {forms[1]} exclude each other")
 
