@@ -40,6 +40,7 @@ GenerationCall::GenerationCall(const GenerationEnvironment& environment, grpc::C
                                CallGate::Ticket ticket)
     : environment_(environment),
       context_(context),
+      start_(absl::Now()),
       deadline_(FromDeadline(context->deadline())),
       metadata_request_id_(FindMetadata(*context, "x-request-id")),
       ticket_(std::move(ticket)) {}
@@ -103,7 +104,7 @@ absl::Status GenerationCall::TryAdmit(HeldRequest held) {
   if (IsRequestId(wanted_id)) context_->AddInitialMetadata("x-request-id", wanted_id);
   {
     absl::MutexLock lock(&mutex_);
-    wanted_id_ = request.request_id();
+    if (IsRequestId(wanted_id)) wanted_id_ = wanted_id;
     user_ = request.user();
     if (abort_status_.has_value()) return *abort_status_;
   }
@@ -142,8 +143,16 @@ absl::Status GenerationCall::abort_status() {
   return abort_status_.value_or(absl::CancelledError("the caller cancelled"));
 }
 
+bool GenerationCall::IsAtDeadline() const {
+  if (deadline_ == absl::InfiniteFuture()) return false;
+  // The caller's clock ends the call sooner than ours: gRPC sends the time that is left rounded up, by a hundredth at
+  // most, and the request was on its way for a while.
+  const absl::Duration slack = absl::Milliseconds(10) + (deadline_ - start_) / 100;
+  return absl::Now() >= deadline_ - slack;
+}
+
 void GenerationCall::HandleCancel() {
-  if (absl::Now() >= deadline_) {
+  if (IsAtDeadline()) {
     AbortWith(MakeError(absl::StatusCode::kDeadlineExceeded, "the call's deadline passed",
                         {.reason = std::string(error_reason::kDeadline)}));
   } else {

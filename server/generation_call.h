@@ -100,7 +100,10 @@ class GenerationCall : public Dispatcher::Task, public std::enable_shared_from_t
   absl::Status TryAdmit(HeldRequest held);
   absl::StatusOr<ConvertedRequest> Convert(const v1::GenerateRequest& request, const RequestLimits& limits);
 
-  const absl::Time deadline_;
+  // Whether a call that ends now ends by its deadline.
+  bool IsAtDeadline() const;
+
+  const absl::Time start_, deadline_;
   std::string metadata_request_id_;
   std::shared_ptr<GenerationCall> self_;
 

@@ -114,6 +114,22 @@ def test_a_deadline_ends_decoding(server, pb):
     assert raised.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
 
 
+@pytest.mark.parametrize("method", ["Generate", "StreamGenerate"])
+def test_calls_that_end_by_their_deadline_are_counted_as_such(slow_server, pb, method):
+    counts = lambda: [slow_server.metric("expertd_requests_total", code=code)
+                      for code in ("DEADLINE_EXCEEDED", "CANCELLED")]
+    before = counts()
+
+    for _ in range(20):
+        with pytest.raises(grpc.RpcError):
+            reply = getattr(slow_server.inference(), method)(token_request(pb, 5, 1500), timeout=0.05)
+            if method == "StreamGenerate":
+                list(reply)
+
+    wait_for(lambda: sum(counts()) == sum(before) + 20)
+    assert counts() == [before[0] + 20, before[1]]
+
+
 def test_cancelling_frees_the_engine(server, pb):
     stream = server.inference().StreamGenerate(token_request(pb, 5, 1500))
     next(stream)
