@@ -96,6 +96,10 @@ Reply Ask(const Client& client, const ChatOptions& options, v1::ChatInput input)
     }
   }
   reply.status = stream->Finish();
+  if (reply.status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED && options.timeout_seconds > 0) {
+    reply.status = grpc::Status(grpc::StatusCode::DEADLINE_EXCEEDED,
+                                StrCat("no whole answer within --timeout, ", options.timeout_seconds, " s"));
+  }
   if (was_interrupted && reply.status.error_code() == grpc::StatusCode::CANCELLED) {
     reply.was_interrupted = true;
     reply.status = grpc::Status::OK;

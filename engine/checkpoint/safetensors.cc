@@ -359,7 +359,8 @@ absl::StatusOr<std::unique_ptr<WeightSource>> OpenSafetensors(const std::string&
   // The index that MindSpore writes.
   ASSIGN_OR_RETURN(const std::string name_map, FindOne(dir, "", "_name_map.json"));
   if (!name_map.empty()) return OpenIndexed(dir, name_map);
-  return absl::NotFoundError(StrCat(ShowName(dir), " has neither model.safetensors nor model.safetensors.index.json"));
+  return absl::NotFoundError(StrCat(ShowName(dir), " has no weights: neither model.safetensors, nor pytorch_model.bin, "
+                                                   "nor an index of either (.index.json)"));
 }
 
 }  // namespace expertd

@@ -255,6 +255,7 @@ void SayWhatIsNeeded(const RequestSpec& spec, EngineConfig& config) {
 
 absl::Status RunGenerate(GenerateOptions options) {
   RETURN_IF_ERROR(options.engine.Validate());
+  if (options.logprobs && !options.json) return absl::InvalidArgumentError("--logprobs needs --json, which shows them");
   if (options.logprobs) RETURN_IF_ERROR(CheckRange("--logprobs", *options.logprobs, 0, options.engine.max_logprobs));
   ASSIGN_OR_RETURN(std::vector<RequestInput> prompts, CollectPrompts(options));
   if (options.logprobs.has_value()) options.sampling.logprobs = LogprobOptions{.top_n = *options.logprobs};

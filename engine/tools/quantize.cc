@@ -46,8 +46,9 @@ absl::Status RunQuantize(const QuantizeOptions& options) {
   if (isatty(STDERR_FILENO) == 1) load.progress = ShowProgress;
   ThreadPool pool(NumPoolThreads(options.num_threads, DetectCpu().num_cpus));
   RETURN_IF_ERROR(PackModel(options.model_path, options.packed_path, load, pool));
+  const std::string weights = options.format == "auto" ? "the checkpoint's" : options.format;
   std::cout << absl::StrFormat("%s: %s weights, packed in %.1f s; serve it with `expertd serve %s`\n",
-                               options.packed_path, options.format, absl::ToDoubleSeconds(absl::Now() - start),
+                               options.packed_path, weights, absl::ToDoubleSeconds(absl::Now() - start),
                                options.packed_path);
   return absl::OkStatus();
 }

@@ -75,6 +75,14 @@ def test_an_error_without_a_message_names_its_code():
     assert result.stderr == "expertd chat: INTERNAL, and the server says no more\n"
 
 
+def test_an_answer_that_comes_too_late_names_the_flag():
+    with FakeServer(is_silent=True) as fake:
+        result = run("chat", "--target", fake.target, "--once", "--prompt", "x", "--timeout", "0.3", check=False)
+
+    assert result.returncode == 1
+    assert result.stderr == "expertd chat: no whole answer within --timeout, 0.3 s\n"
+
+
 def test_a_line_that_is_not_utf8_is_not_sent(server):
     result = run("chat", "--target", server.target, input="ab\udcff\n", encoding="utf-8", errors="surrogateescape",
                  check=False)

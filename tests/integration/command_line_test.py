@@ -111,7 +111,7 @@ def test_quantize_makes_a_folder_that_generates_the_same(tmp_path, weights):
     arguments = ("--json", "--chat", "--prompt", "Hello!", "--seed", "5", "--temperature", "1")
     loading = () if weights == "bf16" else ("--quantization", weights)
 
-    run("quantize", MODEL, packed, "--format", weights)
+    assert f"{weights} weights, packed in" in run("quantize", MODEL, packed, "--format", weights).stdout
 
     assert run("generate", packed, *arguments).stdout == run("generate", MODEL, *loading, *arguments).stdout
     assert json.loads(run("inspect", packed, "--json").stdout)["memory_plan"]["dtype"] == weights
@@ -188,7 +188,8 @@ def test_bench_needs_nothing_but_a_config_for_random_weights(tmp_path):
     (("generate", MODEL, "--prompt", "x", "--max-tokens", "0"), "--max-tokens is 0; must be 1 or more"),
     (("generate", MODEL, "--prompt", ""), "--prompt is empty"),
     (("generate", MODEL, "--prompt", "x", "--n", "0"), "--n is 0; must be 1..16"),
-    (("generate", MODEL, "--prompt", "x", "--logprobs", "99"), "--logprobs is 99; must be 0..20"),
+    (("generate", MODEL, "--prompt", "x", "--logprobs", "2"), "--logprobs needs --json"),
+    (("generate", MODEL, "--prompt", "x", "--json", "--logprobs", "99"), "--logprobs is 99; must be 0..20"),
     (("serve", MODEL, "--threads", ""), "--threads: the number is empty"),
     (("logits", MODEL, "--token-ids", "", "--output", "/dev/null"), "--token-ids: the number is empty"),
     (("bench", MODEL, "--output-len", "1"), "--output-len is 1; must be 2.."),
@@ -408,11 +409,13 @@ def test_load_over_rest_has_keys_deadlines_and_an_address(start_server, tmp_path
     late = run("load", *load_flags(slow, "rest"), *flags, "--output-len", "1500", "--timeout", "0.3", check=False)
     gone = run("load", "--target", slow.target, "--rest", f"127.0.0.1:{free_port()}", *flags, check=False)
     wrong = run("load", "--target", slow.target, "--rest", "8000", *flags, check=False)
+    wrong_metrics = run("rest", "--target", slow.target, "--metrics-target", "9464", "--port", "0", check=False)
 
     assert json.loads(good.stdout)["completed"] == 2
     assert [(e["code"], e["count"]) for e in json.loads(late.stdout)["errors"]] == [("DEADLINE_EXCEEDED", 2)]
     assert [(e["code"], e["count"]) for e in json.loads(gone.stdout)["errors"]] == [("UNAVAILABLE", 2)]
-    assert wrong.returncode == 1 and "must be HOST:PORT" in wrong.stderr
+    assert wrong.returncode == 1 and "--rest is '8000'; must be HOST:PORT" in wrong.stderr
+    assert wrong_metrics.returncode == 1 and "--metrics-target is '9464'; must be HOST:PORT" in wrong_metrics.stderr
 
 
 def test_the_readme_shows_flags_that_exist():

@@ -252,7 +252,7 @@ TEST(SafetensorsTest, SaysWhenAFolderHasNoCheckpoint) {
   const auto source = OpenSafetensors(folder.path());
 
   EXPECT_EQ(source.status().code(), absl::StatusCode::kNotFound);
-  EXPECT_THAT(Message(source.status()), HasSubstr("has neither model.safetensors nor model.safetensors.index.json"));
+  EXPECT_THAT(Message(source.status()), HasSubstr("has no weights: neither model.safetensors, nor pytorch_model.bin"));
 }
 
 // ---- shards ----

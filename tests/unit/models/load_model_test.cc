@@ -89,7 +89,7 @@ TEST_F(LoadModelTest, SaysWhenThereIsNoConfig) {
 TEST_F(LoadModelTest, SaysWhenThereAreNoWeights) {
   fs::remove(dir_ + "/model.safetensors");
 
-  EXPECT_THAT(Error(absl::StatusCode::kNotFound), HasSubstr("has neither model.safetensors nor"));
+  EXPECT_THAT(Error(absl::StatusCode::kNotFound), HasSubstr("has no weights: neither model.safetensors, nor"));
 }
 
 TEST_F(LoadModelTest, NamesAMissingTensor) {
