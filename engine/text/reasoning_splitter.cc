@@ -29,7 +29,7 @@ ReasoningSplitter::Output ReasoningSplitter::Append(std::string_view text) {
     const size_t at = rest.find(mark);
     const bool is_found = at != std::string_view::npos;
     std::string_view before = rest.substr(0, is_found ? at : rest.size() - NumHeldBytes(rest, mark));
-    if (is_reasoning_) before = before.substr(0, before.find_last_not_of('\n') + 1);
+    if (is_reasoning_) before = WithoutBlanksAtEnd(before, "\n");
     Write(before, &output);
     rest.remove_prefix(is_found ? at + mark.size() : before.size());
     if (!is_found) break;

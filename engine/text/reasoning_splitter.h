@@ -17,8 +17,8 @@ class ReasoningSplitter {
   // The texts of the two marks. `is_open`: the prompt has opened reasoning already.
   ReasoningSplitter(std::string open_mark, std::string close_mark, bool is_open);
 
-  // Adds output text, in any split. Marks go, and line breaks beside them: behind both, and before the closing one.
-  // What may be the beginning of a mark is held back.
+  // Adds output text, in any split. Marks go, and line breaks beside them: behind both, and (kMaxHeldBlanks at
+  // most) before the closing one. What may be the beginning of a mark is held back.
   Output Append(std::string_view text);
 
   // The end of the output: what was held back.

@@ -160,7 +160,7 @@ bool ToolCallParser::TakeText(std::string_view& rest) {
   const bool is_found = mark != std::string_view::npos;
   // Blanks before a mark are held back with it: they separate the call from the text.
   const std::string_view before = rest.substr(0, is_found ? mark : rest.size() - NumHeldBytes(rest, marks_.open));
-  const std::string_view text = before.substr(0, before.find_last_not_of(kBlanks) + 1);
+  const std::string_view text = WithoutBlanksAtEnd(before, kBlanks);
   output_.text.append(text);
   rest.remove_prefix(text.size());
   if (!is_found) return false;
@@ -254,11 +254,10 @@ bool ToolCallParser::TakeSection(std::string_view& rest) {
 }
 
 bool ToolCallParser::TakeHead(std::string_view& rest) {
-  const size_t end = rest.find(marks_.call_separator);
-  if (end == std::string_view::npos) {
-    if (rest.size() <= kMaxNameBytes + marks_.call_separator.size()) return false;
-    return GiveUp();
-  }
+  // Never further than this, so that the end is the same in any split; as for the name below.
+  const size_t max_size = kMaxNameBytes + marks_.call_separator.size();
+  const size_t end = rest.substr(0, max_size).find(marks_.call_separator);
+  if (end == std::string_view::npos) return rest.size() >= max_size && GiveUp();
   const std::string_view head = WithoutBlanksAround(Take(end, rest));
   Take(marks_.call_separator.size(), rest);
   if (head == kTypeOfCalls) {
@@ -272,8 +271,8 @@ bool ToolCallParser::TakeHead(std::string_view& rest) {
 }
 
 bool ToolCallParser::TakeName(std::string_view& rest) {
-  const size_t end = rest.find('\n');
-  if (end == std::string_view::npos && rest.size() <= kMaxNameBytes) return false;
+  const size_t end = rest.substr(0, kMaxNameBytes + 1).find('\n');
+  if (end == std::string_view::npos) return rest.size() > kMaxNameBytes && GiveUp();
   SetName(WithoutBlanksAround(rest.substr(0, end)));
   if (!has_name_) return GiveUp();
   Take(end, rest);
@@ -283,15 +282,15 @@ bool ToolCallParser::TakeName(std::string_view& rest) {
 
 // A fence, or nothing.
 bool ToolCallParser::TakeBeforeArguments(std::string_view& rest) {
-  const size_t close = rest.find(marks_.call_close), begin = rest.find('{');
-  if (begin < close) {
+  const size_t end = std::min(rest.find(marks_.call_close), rest.find(marks_.close)), begin = rest.find('{');
+  if (begin < end) {
     Take(begin, rest);
     scanner_ = JsonValueScanner();
     state_ = State::kArguments;
     return true;
   }
-  if (close == std::string_view::npos) {
-    Take(rest.size() - NumHeldBytes(rest, marks_.call_close), rest);
+  if (end == std::string_view::npos) {
+    Take(rest.size() - std::max(NumHeldBytes(rest, marks_.call_close), NumHeldBytes(rest, marks_.close)), rest);
     return false;
   }
   EndCall();

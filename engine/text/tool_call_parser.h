@@ -51,7 +51,7 @@ struct ToolCallPiece {
 class ToolCallParser {
  public:
   struct Output {
-    std::string text;  // of the answer: without calls, their marks, and blanks before or between them
+    std::string text;  // of the answer: without calls, their marks, and blanks (at most 64) before or between them
     std::vector<ToolCallPiece> calls;
   };
 

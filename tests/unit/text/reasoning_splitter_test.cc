@@ -7,6 +7,8 @@
 
 #include <gtest/gtest.h>
 
+#include "engine/text/held_text.h"
+
 namespace expertd {
 namespace {
 
@@ -48,6 +50,14 @@ TEST(ReasoningSplitterTest, TextWithoutMarksIsTheAnswer) {
 
 TEST(ReasoningSplitterTest, AnEmptyBlockIsNoReasoning) {
   EXPECT_EQ(SplitText("<think>\n\n</think>\n\nYes."), Split("", "Yes."));
+}
+
+TEST(ReasoningSplitterTest, LineBreaksWithoutEndAreNotHeldBack) {
+  ReasoningSplitter splitter("<think>", "</think>", /*is_open=*/true);
+
+  EXPECT_EQ(splitter.Append("hm" + std::string(1000, '\n')).reasoning, "hm" + std::string(1000 - kMaxHeldBlanks, '\n'));
+  EXPECT_EQ(SplitText("<think>hm" + std::string(100, '\n') + "</think>yes"),
+            Split("hm" + std::string(100 - kMaxHeldBlanks, '\n'), "yes"));
 }
 
 TEST(ReasoningSplitterTest, ReasoningThatIsCutOffIsReasoning) {

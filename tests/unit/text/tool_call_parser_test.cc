@@ -1,5 +1,7 @@
 #include "engine/text/tool_call_parser.h"
 
+#include <iterator>
+#include <random>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -8,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/base/strings.h"
+#include "engine/text/held_text.h"
 #include "engine/text/json_scanner.h"
 
 namespace expertd {
@@ -166,6 +169,51 @@ TEST(ToolCallParserTest, ADeepseekSectionWithoutACallIsText) {
   }
   const std::string endless = "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>" + std::string(2000, 'x');
   EXPECT_EQ(Parse(ToolFormat::kDeepseek, endless).text, endless);
+}
+
+TEST(ToolCallParserTest, TextBehindACallWithoutArgumentsStays) {
+  const Parsed parsed = Parse(ToolFormat::kDeepseekV31,
+                              "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜><｜tool▁calls▁end｜>done");
+
+  EXPECT_THAT(parsed.calls, ElementsAre(Call{"f", "{}"}));
+  EXPECT_EQ(parsed.text, "done");
+}
+
+TEST(ToolCallParserTest, ANameBeyondItsLimitIsTextInAnySplit) {
+  const std::string head = "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>" + std::string(400, ' ');
+  for (const std::string& text : {head + "f<｜tool▁sep｜>{}", head + "function<｜tool▁sep｜>f\n{}"}) {
+    EXPECT_EQ(Parse(ToolFormat::kDeepseek, text).text, text);
+  }
+}
+
+TEST(ToolCallParserTest, BlanksWithoutEndAreNotHeldBack) {
+  ToolCallParser parser(ToolFormat::kHermes);
+
+  const std::string text = parser.Append("a" + std::string(1000, '\n')).text;
+
+  EXPECT_EQ(text, "a" + std::string(1000 - kMaxHeldBlanks, '\n'));
+  EXPECT_EQ(ParseHermes(std::string(100, ' ') + "<tool_call>{\"name\": \"f\"}</tool_call>").text,
+            std::string(100 - kMaxHeldBlanks, ' '));
+}
+
+// What no model writes on purpose: pieces of calls in any order, in all splits the same.
+TEST(ToolCallParserTest, AnySplitOfAnyTextGivesTheSame) {
+  constexpr std::string_view kPieces[] = {
+      "<tool_call>", "</tool_call>", "[unused11]", "[unused12]", "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>",
+      "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>", "function", "\n```json\n", "\n```",
+      R"({"name": "f")", R"({"name": "g", "arguments": )", R"({"a": 1})", "}", "{", "[", "]", "\"", "\\", ",", " ",
+      "\n", "\"name\"", ":", "\"arguments\"", "{}", "null", "text", "é", R"(\ud83d)", "<", "[unused", "<｜",
+      R"({"arguments": {"x": [1]}, "name": "h"})", R"({"name": "i", "arguments": "{\"a\": 1}"})"};
+  std::mt19937 random(1);
+  for (int i = 0; i < 2000; ++i) {
+    std::string text;
+    for (size_t count = random() % 30; count > 0; --count) text += kPieces[random() % std::size(kPieces)];
+    for (const ToolFormat format :
+         {ToolFormat::kHermes, ToolFormat::kDeepseek, ToolFormat::kDeepseekV31, ToolFormat::kPangu}) {
+      Parse(format, text);
+      if (HasFailure()) FAIL() << text;
+    }
+  }
 }
 
 TEST(ToolCallParserTest, FindsTheCallsOfPangu) {
