@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -241,7 +242,7 @@ class SchemaReader {
   absl::StatusOr<const Json*> Merge(const Json& a, const Json& b, const std::string& pointer) {
     num_schemas_ += 10;  // copies are dear
     if (num_schemas_ > kMaxSchemas) return ErrorAt(pointer, StrCat("there are more than ", kMaxSchemas, " schemas"));
-    absl::StatusOr<Json> merged = MergeSchemas(a, b, resolver_);
+    absl::StatusOr<Json> merged = MergeSchemas(a, b, resolver_, budget_);
     if (!merged.ok()) return ErrorAt(pointer, ToStdView(merged.status().message()));
     return Own(*std::move(merged));
   }
@@ -249,6 +250,8 @@ class SchemaReader {
   absl::Status CheckDisjoint(const Json& branches, const std::string& pointer) {
     for (size_t i = 0; i < branches.size(); ++i) {
       for (size_t j = 0; j < branches.size(); ++j) {
+        constexpr int64_t kStepsOfPair = 4;
+        if (!budget_.Spend(kStepsOfPair)) return ErrorAt(pointer, "to tell branches apart takes too long; use anyOf");
         if (i != j && !ExcludesMatchesOf(branches[j], branches[i])) {
           return ErrorAt(pointer, StrCat("what matches branch ", i, " may match branch ", j,
                                          " too; give them different types, or a required property with different "
@@ -265,6 +268,7 @@ class SchemaReader {
     const Json& made_for = resolver_.Follow(made_for_schema);
     if (!other.is_object() || !made_for.is_object()) return false;
     if (HaveDisjointValues(made_for, other)) return true;
+    budget_.Spend(16);  // what follows, about
     const absl::StatusOr<std::vector<std::string>> types = TypesOf(made_for, "");
     const std::vector<std::string> other_types = DeclaredTypes(other);
     if (types.ok() && !other_types.empty() && !made_for.contains("enum") && !made_for.contains("const")) {
@@ -280,6 +284,7 @@ class SchemaReader {
     const Json* properties = JsonFind(made_for, "properties");
     const Json* other_properties = JsonFind(other, "properties");
     if (required == nullptr || !required->is_array()) return false;
+    budget_.Spend(static_cast<int64_t>(required->size()));
     for (const Json& name : *required) {
       if (!name.is_string()) return false;
       const std::string& key = name.get_ref<const std::string&>();
@@ -297,18 +302,20 @@ class SchemaReader {
     return false;
   }
 
-  static std::vector<Json> ValuesOf(const Json& schema) {
+  // Of const or enum; they live in `schema`.
+  static std::span<const Json> ValuesOf(const Json& schema) {
     if (!schema.is_object()) return {};
-    if (const auto found = schema.find("const"); found != schema.end()) return {*found};
-    if (const Json* values = JsonFind(schema, "enum"); values != nullptr && values->is_array()) {
-      return {values->begin(), values->end()};
-    }
-    return {};
+    if (const auto found = schema.find("const"); found != schema.end()) return {&*found, 1};
+    const Json* values = JsonFind(schema, "enum");
+    if (values == nullptr || !values->is_array()) return {};
+    return values->get_ref<const Json::array_t&>();
   }
 
-  static bool HaveDisjointValues(const Json& a, const Json& b) {
-    const std::vector<Json> x = ValuesOf(a), y = ValuesOf(b);
-    if (x.empty() || y.empty() || x.size() * y.size() > 1'000'000) return false;
+  bool HaveDisjointValues(const Json& a, const Json& b) {
+    const std::span<const Json> x = ValuesOf(a), y = ValuesOf(b);
+    const size_t num_pairs = x.size() * y.size();
+    if (num_pairs == 0 || num_pairs > 1'000'000) return false;
+    budget_.Spend(static_cast<int64_t>(num_pairs));
     return std::none_of(x.begin(), x.end(), [&](const Json& value) {
       return std::find(y.begin(), y.end(), value) != y.end();
     });
@@ -326,7 +333,7 @@ class SchemaReader {
       if (is_typed) return ErrorAt(pointer, StrCat(key, " beside ", keyword, " is not supported"));
     }
     if (!is_const && !schema.at("enum").is_array()) return ErrorAt(pointer, "enum needs an array");
-    const std::vector<Json> values = ValuesOf(schema);
+    const std::span<const Json> values = ValuesOf(schema);
     const std::vector<std::string> types = DeclaredTypes(schema);
     num_values_ += static_cast<int>(values.size());
     if (num_values_ > kMaxEnumValues) {
@@ -485,7 +492,8 @@ class SchemaReader {
       is_integer = true;
     }
     const Expression number = is_integer ? text_.Integer(bounds) : text_.Number(bounds);
-    if (number == grammar_.Nothing()) return ErrorAt(pointer, "no number is within the bounds");
+    const bool is_impossible = number == grammar_.Nothing() && !grammar_.is_too_large();
+    if (is_impossible) return ErrorAt(pointer, "no number is within the bounds");
     return number;
   }
 
@@ -668,6 +676,7 @@ class SchemaReader {
   absl::flat_hash_map<std::string, Grammar::Rule> rules_;  // by pointer
   std::vector<OpenRule> open_;
   std::vector<std::unique_ptr<Json>> owned_;  // merged schemas
+  SchemaBudget budget_;
   int num_schemas_ = 0, num_values_ = 0, depth_ = 0;
 };
 

@@ -36,7 +36,19 @@ std::string Unescaped(std::string_view token) {
   return result;
 }
 
-absl::StatusOr<Json> MergeAt(const Json& a, const Json& b, const SchemaResolver& resolver, int depth);
+// Objects, arrays and what they hold, all in all.
+int64_t CountValues(const Json& json) {
+  int64_t count = 1;
+  if (json.is_structured()) {
+    for (const Json& element : json) count += CountValues(element);
+  }
+  return count;
+}
+
+absl::Status BudgetError() { return Error("to merge these schemas takes too long; use fewer or smaller ones"); }
+
+absl::StatusOr<Json> MergeAt(const Json& a, const Json& b, const SchemaResolver& resolver, SchemaBudget& budget,
+                             int depth);
 
 absl::StatusOr<Json> MergeTypes(const Json& a, const Json& b) {
   const auto names = [](const Json& type) { return type.is_array() ? type : Json::array({type}); };
@@ -54,7 +66,7 @@ absl::StatusOr<Json> MergeTypes(const Json& a, const Json& b) {
 
 // Both have it, with different values.
 absl::StatusOr<Json> MergeValues(const std::string& keyword, const Json& a, const Json& b,
-                                 const SchemaResolver& resolver, int depth) {
+                                 const SchemaResolver& resolver, SchemaBudget& budget, int depth) {
   const auto is_any = [&](std::initializer_list<std::string_view> names) {
     return std::find(names.begin(), names.end(), keyword) != names.end();
   };
@@ -65,14 +77,18 @@ absl::StatusOr<Json> MergeValues(const std::string& keyword, const Json& a, cons
   if (is_any({"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"})) {
     return a.is_number() && b.is_number() && a.get<double>() > b.get<double>() ? b : a;
   }
-  if (keyword == "required" && a.is_array() && b.is_array()) {
+  const bool has_lists = a.is_array() && b.is_array();
+  if (has_lists && is_any({"required", "enum"}) && !budget.Spend(static_cast<int64_t>(a.size() * b.size()))) {
+    return BudgetError();
+  }
+  if (keyword == "required" && has_lists) {
     Json both = a;
     for (const Json& name : b) {
       if (std::find(a.begin(), a.end(), name) == a.end()) both.push_back(name);
     }
     return both;
   }
-  if (keyword == "enum" && a.is_array() && b.is_array()) {
+  if (keyword == "enum" && has_lists) {
     Json both = Json::array();
     for (const Json& value : a) {
       if (std::find(b.begin(), b.end(), value) != b.end()) both.push_back(value);
@@ -86,13 +102,13 @@ absl::StatusOr<Json> MergeValues(const std::string& keyword, const Json& a, cons
         both[name] = schema;
         continue;
       }
-      ASSIGN_OR_RETURN(Json merged, MergeAt(a.at(name), schema, resolver, depth + 1));
+      ASSIGN_OR_RETURN(Json merged, MergeAt(a.at(name), schema, resolver, budget, depth + 1));
       both[name] = std::move(merged);
     }
     return both;
   }
-  if (keyword == "items" && !a.is_array() && !b.is_array()) return MergeAt(a, b, resolver, depth + 1);
-  if (keyword == "allOf" && a.is_array() && b.is_array()) {
+  if (keyword == "items" && !a.is_array() && !b.is_array()) return MergeAt(a, b, resolver, budget, depth + 1);
+  if (keyword == "allOf" && has_lists) {
     Json both = a;
     for (const Json& schema : b) both.push_back(schema);
     return both;
@@ -119,7 +135,9 @@ absl::Status CheckProperties(const Json& a, const Json& b) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Json> MergeAt(const Json& first, const Json& second, const SchemaResolver& resolver, int depth) {
+absl::StatusOr<Json> MergeAt(const Json& first, const Json& second, const SchemaResolver& resolver,
+                             SchemaBudget& budget, int depth) {
+  if (!budget.Spend(SchemaBudget::kStepsOfCopy * (CountValues(first) + CountValues(second)))) return BudgetError();
   if (depth > kMaxMergeDepth) return Error(StrCat("schemas to be merged are nested deeper than ", kMaxMergeDepth));
   if (first == second) return first;
   if (first.is_boolean()) return first.get<bool>() ? second : first;
@@ -132,11 +150,11 @@ absl::StatusOr<Json> MergeAt(const Json& first, const Json& second, const Schema
     ASSIGN_OR_RETURN(const Json* target, resolver.Resolve(*reference, &pointer));
     Json rest = schema;
     rest.erase("$ref");
-    return MergeAt(rest, *target, resolver, depth + 1);
+    return MergeAt(rest, *target, resolver, budget, depth + 1);
   };
   ASSIGN_OR_RETURN(Json merged, resolved(first));
   ASSIGN_OR_RETURN(const Json b, resolved(second));
-  if (merged.is_boolean() || b.is_boolean()) return MergeAt(merged, b, resolver, depth + 1);
+  if (merged.is_boolean() || b.is_boolean()) return MergeAt(merged, b, resolver, budget, depth + 1);
   for (const char* keyword : {"items", "prefixItems", "additionalItems"}) {
     const bool is_tuple = merged.contains("prefixItems") || b.contains("prefixItems") ||
                           (merged.contains("items") && merged.at("items").is_array()) ||
@@ -152,7 +170,7 @@ absl::StatusOr<Json> MergeAt(const Json& first, const Json& second, const Schema
     if (!a.contains(keyword)) {
       merged[keyword] = value;
     } else if (a.at(keyword) != value) {
-      ASSIGN_OR_RETURN(Json both, MergeValues(keyword, a.at(keyword), value, resolver, depth));
+      ASSIGN_OR_RETURN(Json both, MergeValues(keyword, a.at(keyword), value, resolver, budget, depth));
       merged[keyword] = std::move(both);
     }
   }
@@ -200,8 +218,8 @@ const Json& SchemaResolver::Follow(const Json& schema) const {
   return schema;
 }
 
-absl::StatusOr<Json> MergeSchemas(const Json& a, const Json& b, const SchemaResolver& resolver) {
-  return MergeAt(a, b, resolver, /*depth=*/0);
+absl::StatusOr<Json> MergeSchemas(const Json& a, const Json& b, const SchemaResolver& resolver, SchemaBudget& budget) {
+  return MergeAt(a, b, resolver, budget, /*depth=*/0);
 }
 
 }  // namespace expertd

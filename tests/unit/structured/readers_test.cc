@@ -144,6 +144,46 @@ TEST(JsonSchemaTest, RecursionIsByRules) {
                {R"({"next":null})", R"({"next":{"next":{"next":null}}})"}, {"{}", R"({"next":{}})"});
 }
 
+// The message of the error that a schema gives.
+std::string SchemaError(const Json& schema) {
+  Grammar grammar;
+  const auto start = AddJsonSchema(schema, grammar);
+  return start.ok() ? "no error" : std::string(start.status().message());
+}
+
+TEST(JsonSchemaTest, FewBytesCannotAskForVeryMuchWork) {
+  Json names = Json::array(), other_names = Json::array(), values = Json::array(), merges = Json::array();
+  Json properties = Json::object();
+  for (int i = 0; i < 10'000; ++i) {
+    names.push_back(StrCat("a", i));
+    other_names.push_back(StrCat("b", i));
+    values.push_back({{"const", i}});
+    if (i < 2000) merges.push_back({{"$ref", "#/$defs/x"}});
+    if (i < 2000) properties[StrCat("p", i)] = {{"type", "null"}};
+  }
+
+  EXPECT_THAT(SchemaError({{"allOf", {{{"required", names}}, {{"required", other_names}}}}}),
+              HasSubstr("takes too long"));
+  EXPECT_THAT(SchemaError({{"allOf", {{{"enum", names}}, {{"enum", other_names}}}}}), HasSubstr("takes too long"));
+  EXPECT_THAT(SchemaError({{"oneOf", values}}), HasSubstr("takes too long"));
+  EXPECT_THAT(SchemaError({{"allOf", merges}, {"$defs", {{"x", {{"properties", properties}}}}}}),
+              HasSubstr("takes too long"));
+  EXPECT_NE(SchemaError({{"allOf", {{{"$ref", "#"}}, {{"allOf", {{{"$ref", "#"}}, {{"$ref", "#"}}}}}}}}), "no error");
+}
+
+TEST(JsonSchemaTest, WhatServicesAskForIsNoMuchWork) {
+  Json codes = Json::array(), parts = Json::array();
+  for (int i = 0; i < 500; ++i) codes.push_back({{"const", StrCat("code ", i)}, {"title", "a"}});
+  for (int part = 0; part < 10; ++part) {
+    Json properties = Json::object();
+    for (int i = 0; i < 100; ++i) properties[StrCat("p", part, "_", i)] = {{"type", "boolean"}};
+    parts.push_back({{"properties", properties}, {"required", {StrCat("p", part, "_0")}}});
+  }
+
+  EXPECT_EQ(SchemaError({{"oneOf", codes}}), "no error");
+  EXPECT_EQ(SchemaError({{"type", "object"}, {"allOf", parts}}), "no error");
+}
+
 TEST(Utf8RangesTest, SplitsEveryRangeIntoItsCodePoints) {
   for (const CodePointRange range : {CodePointRange{0, 0x10FFFF}, {0x7F, 0x80}, {0x7FF, 0x800}, {0xFFFF, 0x10000},
                                      {0x3A3, 0x2F1B}, {0x1F600, 0x1F64F}, {'a', 'z'}, {0x12345, 0x12345}}) {
