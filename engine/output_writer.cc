@@ -24,6 +24,12 @@ const ChatInput* ChatWithTools(const Request& request) {
   return chat != nullptr && !chat->tools.is_null() ? chat : nullptr;
 }
 
+// The output goes on where the prompt ends, and is no message of its own.
+bool ContinuesText(const Request& request) {
+  const auto* chat = std::get_if<ChatInput>(&request.spec().input);
+  return chat == nullptr || chat->continue_final_message;
+}
+
 // "call_" and 24 hexadecimal digits. At random: callers put calls of many answers into one conversation.
 std::string MakeCallId() {
   std::random_device device;
@@ -148,6 +154,9 @@ void OutputWriter::WriteToken(const Sequence& sequence, const SequenceResult& re
   Candidate& candidate = candidates_[sequence.candidate_index];
   if (candidate.num_output_tokens++ == 0) {
     candidate.first_token_time = now;
+    if (candidate.detokenizer.has_value() && ContinuesText(*request_) && sequence.num_prompt_tokens > 0) {
+      candidate.detokenizer->ContinueAfter(sequence.tokens[static_cast<size_t>(sequence.num_prompt_tokens) - 1]);
+    }
     if (separates_reasoning_) {
       candidate.reasoning_splitter.emplace(std::string(tokenizer_->TokenBytes(formats_.reasoning->open)),
                                            std::string(tokenizer_->TokenBytes(formats_.reasoning->close)),

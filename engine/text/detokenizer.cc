@@ -13,6 +13,12 @@ Detokenizer::Detokenizer(const Tokenizer& tokenizer, bool skip_special_tokens, s
       kept_(std::move(kept)),
       strip_next_space_(tokenizer.strips_leading_space()) {}
 
+void Detokenizer::ContinueAfter(TokenId id) {
+  // Behind special tokens a text begins anew.
+  const bool begins = tokenizer_->IsSpecial(id) || tokenizer_->RestartsText(id);
+  strip_next_space_ = begins && tokenizer_->strips_leading_space();
+}
+
 std::string Detokenizer::Append(TokenId id) {
   const bool is_dropped = skip_special_tokens_ && tokenizer_->IsSpecial(id);
   if (is_dropped && std::find(kept_.begin(), kept_.end(), id) == kept_.end()) return "";

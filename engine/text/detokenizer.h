@@ -20,6 +20,10 @@ class Detokenizer {
   // those of `kept`.
   Detokenizer(const Tokenizer& tokenizer, bool skip_special_tokens, std::vector<TokenId> kept = {});
 
+  // What is appended continues the text that ends in `id`: its leading space is part of the text, as in Decode of both
+  // together. Before the first Append.
+  void ContinueAfter(TokenId id);
+
   // Adds one id; returns the text that has become complete, possibly empty. Ids without text are ignored.
   std::string Append(TokenId id);
 

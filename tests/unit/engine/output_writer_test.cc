@@ -95,6 +95,20 @@ TEST(OutputWriterTest, CallsHaveIdsOfTheirOwn) {
   EXPECT_NE(written.output.tool_calls[0].id, written.output.tool_calls[1].id);
 }
 
+TEST(OutputWriterTest, TheSpaceBehindAPromptOfTextStays) {
+  const FakeTokenizer tokenizer({{"<s>", true}, {" a"}}, /*strips_leading_space=*/true);
+  RequestSpec text, chat = ChatSpec(), prefilled = ChatSpec();
+  text.input = TextInput{.text = "a"};
+  chat.output = prefilled.output = {};
+  std::get<ChatInput>(prefilled.input).continue_final_message = true;
+  std::get<ChatInput>(prefilled.input).add_generation_prompt = false;
+
+  EXPECT_EQ(Write(text, {0, 1}, {1, 1}, &tokenizer).output.text, " a a");
+  EXPECT_EQ(Write(text, {0}, {1, 1}, &tokenizer).output.text, "a a");
+  EXPECT_EQ(Write(chat, {0, 1}, {1, 1}, &tokenizer).output.text, "a a");
+  EXPECT_EQ(Write(prefilled, {0, 1}, {1, 1}, &tokenizer).output.text, " a a");
+}
+
 TEST(OutputWriterTest, APromptMayHaveOpenedReasoning) {
   const Written written = Write(ChatSpec(), {3, 0, 2}, {3, 1, 3});
 
