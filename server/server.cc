@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <limits>
+#include <thread>
 #include <utility>
 
 #include "absl/synchronization/notification.h"
@@ -136,16 +137,16 @@ class GrpcServer final : public Server {
   }
 
   absl::Status Listen() {
-    grpc::ServerBuilder builder;
-    SetTransport(config_, builder);
+    grpc::ServerBuilder builder, inside_builder;
+    Prepare(builder);
+    Prepare(inside_builder);
     ASSIGN_OR_RETURN(const std::shared_ptr<grpc::ServerCredentials> credentials, MakeCredentials(config_));
     std::vector<int> ports(config_.listen_addresses.size(), 0);
     for (size_t i = 0; i < ports.size(); ++i) {
       builder.AddListeningPort(config_.listen_addresses[i], credentials, &ports[i]);
     }
-    builder.RegisterService(&inference_).RegisterService(&tokenizer_).RegisterService(&model_);
-    builder.RegisterService(&control_).RegisterService(&health_);
-    if (config_.enable_reflection) builder.RegisterService(&reflection_).RegisterService(&reflection_alpha_);
+    inside_ = inside_builder.BuildAndStart();
+    if (inside_ == nullptr) return absl::InternalError("gRPC can't start");
     grpc_ = builder.BuildAndStart();
     for (size_t i = 0; i < ports.size(); ++i) {
       const std::string& address = config_.listen_addresses[i];
@@ -187,10 +188,17 @@ class GrpcServer final : public Server {
     grpc::ChannelArguments arguments;
     arguments.SetMaxReceiveMessageSize(config_.max_send_message_bytes);
     arguments.SetMaxSendMessageSize(config_.max_receive_message_bytes);
-    return grpc_->InProcessChannel(arguments);
+    return inside_->InProcessChannel(arguments);
   }
 
  private:
+  void Prepare(grpc::ServerBuilder& builder) {
+    SetTransport(config_, builder);
+    builder.RegisterService(&inference_).RegisterService(&tokenizer_).RegisterService(&model_);
+    builder.RegisterService(&control_).RegisterService(&health_);
+    if (config_.enable_reflection) builder.RegisterService(&reflection_).RegisterService(&reflection_alpha_);
+  }
+
   CallGate::Access reflection_access() const {
     return config_.reflection_needs_key ? CallGate::Access::kKey : CallGate::Access::kOpen;
   }
@@ -213,6 +221,12 @@ class GrpcServer final : public Server {
 
     const absl::StatusOr<Engine*> engine = state_.engine();
     if (engine.ok()) (*engine)->StartDraining();
+    health_.EndWatches();
+    control_.EndWatches();
+    // Sends GOAWAY, so that clients take their next calls to another server, and returns when the last call has ended.
+    std::thread closing([&, deadline = absl::Now() + shutdown_timeout + 2 * kLastWrites] {
+      grpc_->Shutdown(absl::ToChronoTime(deadline));
+    });
     // Calls end when their last byte is written, which may be after the engine has fallen idle.
     if (!registry_.WaitUntilEmpty(shutdown_timeout)) {
       const absl::Status status = MakeError(absl::StatusCode::kUnavailable, "the server stopped before the end",
@@ -221,10 +235,10 @@ class GrpcServer final : public Server {
       registry_.AbortAll(status);
       registry_.WaitUntilEmpty(kLastWrites);
     }
-    health_.EndWatches();
-    control_.EndWatches();
-    grpc_->Shutdown(absl::ToChronoTime(absl::Now() + kLastWrites));
+    closing.join();
     grpc_->Wait();
+    inside_->Shutdown(absl::ToChronoTime(absl::Now() + kLastWrites));
+    inside_->Wait();
     // All calls are done; what their last steps have left in these two goes before the services do.
     workers_.Stop();
     dispatcher_.Stop();
@@ -246,6 +260,7 @@ class GrpcServer final : public Server {
   std::shared_ptr<HealthTimer> health_timer_;
   std::vector<std::string> addresses_;
   std::unique_ptr<grpc::Server> grpc_;
+  std::unique_ptr<grpc::Server> inside_;  // for InProcessChannel: a GOAWAY there would end its running calls
   std::atomic<bool> is_draining_{false};
   absl::Notification is_over_;
 };

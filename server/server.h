@@ -31,9 +31,10 @@ class Server {
   // Takes requests from now on. Once. `engine` outlives the server.
   virtual void SetEngine(Engine* engine) = 0;
 
-  // Ends well: readiness off; after `drain_delay` (in which routers learn of it, and requests are still taken) new
-  // requests get UNAVAILABLE DRAINING; running ones go on for up to `shutdown_timeout`, then end with UNAVAILABLE; then
-  // gRPC closes. Blocks until all is over. Once; later calls return when the first has.
+  // Ends well: readiness off; after `drain_delay` (in which routers learn of it, and requests are still taken) clients
+  // get GOAWAY and nobody can connect any more; new requests that come all the same, and those inside the process, get
+  // UNAVAILABLE DRAINING; running ones go on for up to `shutdown_timeout`, then end with UNAVAILABLE. Blocks until all
+  // is over. Once; later calls return when the first has.
   virtual void Drain(absl::Duration shutdown_timeout, absl::Duration drain_delay) = 0;
 
   // Blocks until Drain is over.

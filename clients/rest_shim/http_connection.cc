@@ -405,7 +405,8 @@ std::string HeadText(const http::response<http::empty_body>& head) {
 void Connection::Send(HttpResponse response) {
   if (is_closed_ || !is_answering_ || std::exchange(has_sent_head_, true)) return;
   Head head = MakeHead(response);
-  keeps_alive_ = keeps_alive_ && !shared_.is_stopping;
+  // Whoever tries again behind 503 may find another server, by another connection.
+  keeps_alive_ = keeps_alive_ && !shared_.is_stopping && response.status != 503;
   head.keep_alive(keeps_alive_);
   head.content_length(response.body.size());
   std::string bytes = HeadText(head);

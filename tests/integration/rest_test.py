@@ -1,5 +1,6 @@
 """REST as OpenAI's own client and raw HTTP see it: the same answers as over gRPC, OpenAI's errors, limits that hold."""
 
+import contextlib
 import http.client
 import json
 import socket
@@ -388,6 +389,27 @@ def test_serve_without_rest(start_server):
 
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", server.rest_port), timeout=10)
+
+
+def test_a_refusal_while_draining_closes_the_connection(start_server):
+    server = start_server("--isa", "scalar")
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=60)) as running, \
+            contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=60)) as late:
+        headers = {"content-type": "application/json"}
+        body = {"prompt": "a", "max_tokens": 300, "ignore_eos": True, "stream": True}
+        running.request("POST", "/v1/completions", json.dumps(body), headers)
+        stream = running.getresponse()
+        stream.readline()
+        server.process.terminate()
+        refused = None
+        while refused is None or refused.status == 200:  # some may come before the signal
+            late.request("POST", "/v1/completions", json.dumps({"prompt": "a", "max_tokens": 1}), headers)
+            refused = late.getresponse()
+            error = json.loads(refused.read()).get("error")
+
+        assert refused.status == 503 and refused.getheader("connection") == "close"
+        assert error["code"] == "draining"
+        assert b"[DONE]" in stream.read()
 
 
 def test_a_drain_lets_streams_end(start_server):

@@ -287,6 +287,26 @@ def test_sigterm_finishes_running_streams_and_exits_with_zero(start_server, pb):
     assert server.process.wait(30) == 0
 
 
+def test_clients_of_a_draining_server_find_another(start_server, pb):
+    """GOAWAY makes a client that keeps to one address connect anew, while a long stream still runs there."""
+    first, second = start_server("--isa", "scalar"), start_server()
+    addresses = ",".join(f"127.0.0.1:{server.target.rpartition(':')[2]}" for server in (first, second))
+    with grpc.insecure_channel(f"ipv4:{addresses}") as channel:
+        stub = first.inference(channel)
+        running = stub.StreamGenerate(token_request(pb, 5, 600))
+        next(running), next(running)
+
+        first.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: "event=draining" in first.log_text())
+        for _ in range(5):
+            assert stub.Generate(token_request(pb, 5, 5), timeout=10, wait_for_ready=True).usage.completion_tokens == 5
+
+        assert first.process.poll() is None
+        assert second.metric("expertd_requests_total", code="OK") == 5
+        assert list(running)[-1].WhichOneof("event") == "summary"
+    assert first.process.wait(30) == 0
+
+
 def test_sigterm_cuts_streams_off_after_the_timeout(start_server, pb):
     server = start_server("--shutdown-timeout", "100ms")
     streams = [server.inference().StreamGenerate(token_request(pb, 5, 1900)) for _ in range(32)]

@@ -724,13 +724,20 @@ TEST_F(ServerTest, DrainLetsRunningRequestsEndAndRefusesNewOnes) {
     refused_context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Milliseconds(200)));
     refused = ReadAll(*inference_->StreamGenerate(&refused_context, TextRequest("b")));
   } while (refused.status.error_code() != grpc::StatusCode::UNAVAILABLE);
+  StreamResult refused_inside;
+  {
+    grpc::ClientContext inside_context;
+    const auto inside = v1::InferenceService::NewStub(server_->InProcessChannel());
+    refused_inside = ReadAll(*inside->StreamGenerate(&inside_context, TextRequest("c")));
+  }
   engine_.PushText("a", "end");
   engine_.Finish("a");
   const StreamResult running = ReadAll(*reader);
   drain.join();
 
   EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::UNAVAILABLE);
-  EXPECT_EQ(ReasonOf(refused.status), "DRAINING");
+  EXPECT_EQ(refused_inside.status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(ReasonOf(refused_inside.status), "DRAINING");
   EXPECT_TRUE(running.status.ok()) << running.status.error_message();
   EXPECT_EQ(running.text, "end");
 }
