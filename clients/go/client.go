@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
@@ -37,6 +38,14 @@ type Retry struct {
 
 // DefaultRetry is what a Client does when it is not told otherwise.
 var DefaultRetry = Retry{Attempts: 5, Initial: 200 * time.Millisecond, Maximum: 5 * time.Second, Factor: 2}
+
+// Pauses between attempts to connect. gRPC's own grow to minutes: calls would fail long after a server is back.
+var reconnect = backoff.Config{
+	BaseDelay:  100 * time.Millisecond,
+	Multiplier: 1.6,
+	Jitter:     0.2,
+	MaxDelay:   5 * time.Second,
+}
 
 // Option of New.
 type Option func(*options)
@@ -95,6 +104,10 @@ func New(target string, opts ...Option) (*Client, error) {
 	}
 	dial := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           reconnect,
+			MinConnectTimeout: 20 * time.Second,
+		}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes)),
 	}
 	if o.apiKey != "" {
@@ -276,9 +289,10 @@ func (c *Client) Detokenize(ctx context.Context, ids []uint32) (string, error) {
 	return response.GetTexts()[0], nil
 }
 
-// RenderChat returns the prompt that a conversation becomes.
-func (c *Client) RenderChat(ctx context.Context, chat *pb.ChatInput) (string, error) {
-	response, err := call(ctx, c, &pb.RenderChatRequest{Chat: chat}, "", c.Tokenizer.RenderChat)
+// RenderChat returns the prompt that the request's conversation becomes.
+func (c *Client) RenderChat(ctx context.Context, request *pb.GenerateRequest) (string, error) {
+	render := &pb.RenderChatRequest{Model: request.GetModel(), Chat: request.GetChat()}
+	response, err := call(ctx, c, render, "", c.Tokenizer.RenderChat)
 	return response.GetText(), err
 }
 

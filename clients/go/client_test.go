@@ -98,9 +98,14 @@ func TestEveryKindOfPrompt(t *testing.T) {
 	if !strings.Contains(answer.Candidates[0].Text, "Paris") {
 		t.Error(answer)
 	}
-	prompt := must(client.RenderChat(ctx, question.GetChat()))(t)
+	prompt := must(client.RenderChat(ctx, question))(t)
 	if !strings.Contains(prompt, "What is the capital of France?") {
 		t.Error(prompt)
+	}
+	question.Model = "other"
+	var failure *expertd.Error
+	if _, err := client.RenderChat(ctx, question); !errors.As(err, &failure) || failure.Code != codes.NotFound {
+		t.Error(err)
 	}
 }
 

@@ -49,11 +49,14 @@ async function complete() {
 
 function setBusy(controller) {
   abort = controller;
+  // The button that had the focus goes.
+  const hasFocus = [find("#complete"), find("#completion-stop")].includes(document.activeElement);
   find("#text").readOnly = controller !== null;
   find("#complete").disabled = controller !== null;
   find("#completion-stop").hidden = controller === null;
   find("#undo").disabled = controller !== null;
   find("#completion-note").ariaBusy = String(controller !== null);  // it is read out in the end
+  if (hasFocus) find(controller ? "#completion-stop" : "#text").focus();
 }
 
 async function receive(field, meter, note) {

@@ -19,9 +19,11 @@ export function find(selector) {
 // Puts `words` on the clipboard. Pages that came without TLS from another machine have only the old way.
 export async function copy(words) {
   if (navigator.clipboard) return navigator.clipboard.writeText(words);
+  const focused = document.activeElement;
   const field = make("textarea", { value: words });
   document.body.append(field);
   field.select();
   document.execCommand("copy");
   field.remove();
+  focused?.focus();
 }

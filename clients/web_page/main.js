@@ -91,6 +91,9 @@ setUpTabs();
 setUpSettingsSwitch();
 document.addEventListener("languagechange", showServer);
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !event.isComposing) stopChat() || stopCompletion();
+  if (event.key !== "Escape" || event.isComposing) return;
+  // What the reader sees comes first.
+  if (find("#completion").hidden) stopChat() || stopCompletion();
+  else stopCompletion() || stopChat();
 });
 showServer();

@@ -68,7 +68,9 @@ async function tick() {
     show(new Scrape(await getText("metrics"), performance.now()));
     note(make("p", {}, text("live")));
   } catch (error) {
-    note(errorElement(error));
+    // A server without metrics, or a front that keeps them to itself.
+    const isWithheld = [403, 404, 502].includes(error.status);
+    note(isWithheld ? make("p", {}, text("noFigures")) : errorElement(error));
   }
   if (mine === round) timer = setTimeout(tick, INTERVAL_MS);
 }

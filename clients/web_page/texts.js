@@ -35,6 +35,7 @@ const ENGLISH = {
   p90: "p90", average: "average", version: "version", isa: "instructions", contextLength: "context",
   threads: "threads", weights: "weights",
   live: "Figures of the last three minutes, every 2 s while this page is visible.",
+  noFigures: "This server shows no figures here.",
   inUse: "in use", prefixHits: "Prefix cache hits", share: "of prompt tokens",
   ends: "Requests per second", finished: "ended", rejected: "refused",
 };
@@ -73,6 +74,7 @@ const CHINESE = {
   p90: "p90", average: "平均", version: "版本", isa: "指令集", contextLength: "上下文",
   threads: "线程", weights: "权重",
   live: "最近三分钟的数据，页面可见时每 2 秒更新。",
+  noFigures: "本服务器不在此处提供数据。",
   inUse: "占用", prefixHits: "前缀缓存命中", share: "占输入词元",
   ends: "每秒请求数", finished: "已结束", rejected: "已拒绝",
 };

@@ -40,9 +40,9 @@ def promtool(*arguments, cwd):
 
 def operands(expression):
     """What an alert compares, without the comparisons: it has a value while nothing is wrong."""
-    for part in re.split(r"\band(?: on \([^)]*\))?", expression):
+    for part in re.split(r"\b(?:and|unless)(?: on \([^)]*\))?", expression):
         part = re.sub(r"\s(>|==) [\d.]+\s*$", "", part)
-        yield part.replace(', isa!="amx"', "")
+        yield part.replace(', isa!="amx"', "").replace(" offset 30m", "")
 
 
 def of_the_server(expressions):

@@ -4,8 +4,10 @@ against one that fails as it is told; and the package as pip builds it, with the
 import asyncio
 import concurrent.futures
 import contextlib
+import copy
 import json
 import pathlib
+import pickle
 import re
 import shutil
 import subprocess
@@ -146,6 +148,10 @@ def test_errors_have_classes_reasons_and_fields(client, expertd):
     error = raised.value
     assert error.reason == "INVALID_PARAMETER" and error.request_id == "mine"
     assert [v.field for v in error.violations] == ["sampling.temperature"]
+    for twin in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert type(twin) is type(error) and str(twin) == str(error) and vars(twin) == vars(error)
+    with pytest.raises(expertd.NotFound):
+        client.render_chat("Hi", model="other")
     with pytest.raises(expertd.NotFound):
         client.generate("A", model="other")
     with pytest.raises(expertd.InvalidArgument) as raised:

@@ -193,6 +193,13 @@ def test_reasoning_is_folded_and_not_sent_again(open_page, deltas):
     assert sent.value.post_data_json["messages"][1] == {"role": "assistant", "content": "Paris."}
 
 
+def test_an_answer_may_speak_of_the_mark(open_page):
+    page = open_page(before=answering({"content": "It ends with `</think>` and then answers."}))
+
+    assert answer(page, "How?") == "It ends with </think> and then answers."
+    assert not page.locator(".reasoning").is_visible()
+
+
 def test_markdown(open_page):
     text = "# Head\nSome **bold** and `a*b*c`.\n\n1. one\n2. two\n\n```py\nx = `1`"  # the fence is not closed yet
     page = open_page(before=answering({"content": text}))
@@ -328,7 +335,48 @@ def test_completion_continues_the_text(server, open_page):
     assert page.locator("#text").input_value() == "Once upon a time"
 
 
+def test_escape_stops_what_is_seen(open_page):
+    def long_text(route):
+        route.continue_(post_data={**route.request.post_data_json, "ignore_eos": True, "max_tokens": 1500})
+    page = open_page(before=lambda page: (without_end(page), page.route("**/v1/completions", long_text)))
+    ask(page, STORY)
+    page.locator("#tab-completion").click()
+    page.locator("#text").fill("Once upon a time")
+    page.keyboard.press("Control+Enter")
+    page.locator("#completion-stop").wait_for()
+
+    page.keyboard.press("Escape")
+    page.locator("#completion-note", has_text="stopped by you").wait_for()
+    page.locator("#tab-chat").click()
+    assert page.locator("#chat-stop").is_visible()
+    page.keyboard.press("Escape")
+    page.locator(".figures", has_text="stopped by you").wait_for()
+
+
+def test_stopping_a_completion_by_keyboard_keeps_the_focus(open_page):
+    page = open_page()
+    page.locator("#tab-completion").click()
+    page.locator("[name=max_tokens]").fill("1500")
+    page.locator("#text").fill("Once upon a time")
+    focus = lambda: page.evaluate("() => document.activeElement.id")
+
+    page.locator("#complete").press("Enter")
+    page.locator("#completion-stop").wait_for()
+    assert focus() == "completion-stop"
+    page.keyboard.press("Enter")
+    page.locator("#undo:enabled").wait_for()
+    assert focus() == "text"
+
+
 # Status.
+
+
+def test_a_front_that_withholds_metrics_is_no_failure(open_page):
+    page = open_page(refusals=True, before=lambda page: page.route(
+        "**/metrics", lambda route: route.fulfill(status=502, body="")))
+    page.locator("#tab-status").click()
+
+    page.locator("#status-note", has_text="This server shows no figures here.").wait_for()
 
 
 def test_charts_follow_the_load_and_rest_unseen(server, open_page):

@@ -33,6 +33,8 @@ export interface ClientOptions {
   /** What a call may take, attempts and pauses included. Default: no limit. */
   timeoutMs?: number;
   retry?: RetryOptions;
+  /** Of gRPC, beside our own. */
+  channelOptions?: grpc.ChannelOptions;
 }
 
 export interface CallOptions {
@@ -50,7 +52,7 @@ const cancelled = (requestId: string) => new ExpertdError("CANCELLED", "cancelle
 export class Stream implements AsyncIterable<Delta> {
   private readonly collector = new Collector();
   private call: ReturnType<Starter> | undefined;
-  private isCancelled = false;
+  private readonly abort = new AbortController();  // by cancel
 
   constructor(
     private readonly start: Starter,
@@ -63,10 +65,10 @@ export class Stream implements AsyncIterable<Delta> {
   async *[Symbol.asyncIterator](): AsyncGenerator<Delta, void, undefined> {
     const onAbort = () => this.cancel();
     this.signal?.addEventListener("abort", onAbort, { once: true });
-    if (this.signal?.aborted) this.isCancelled = true;
+    if (this.signal?.aborted) this.abort.abort();
     try {
       for (let hasBegun = false; ; ) {
-        if (this.isCancelled) throw cancelled(this.requestId);
+        if (this.abort.signal.aborted) throw cancelled(this.requestId);
         this.call = this.start(this.attempts.callOptions);
         try {
           for await (const event of this.call) {
@@ -80,7 +82,7 @@ export class Stream implements AsyncIterable<Delta> {
           const error = errorFrom(failure, this.requestId);
           const pause = hasBegun ? undefined : this.attempts.pauseAfter(error);
           if (pause === undefined) throw error;
-          await sleep(pause, this.signal);
+          await sleep(pause, this.abort.signal);
         }
       }
     } finally {
@@ -95,7 +97,7 @@ export class Stream implements AsyncIterable<Delta> {
   }
 
   cancel(): void {
-    this.isCancelled = true;
+    this.abort.abort();
     this.call?.cancel();
   }
 }
@@ -112,8 +114,9 @@ export class Client {
     const target = options.target ?? "127.0.0.1:50051";
     const credentials = makeCredentials(options.tls ?? false, options.caFile);
     if (options.apiKey) this.metadata.set("authorization", `Bearer ${options.apiKey}`);
-    this.inference = new contract.InferenceService(target, credentials, channelOptions);
-    const shared = { ...channelOptions, channelOverride: this.inference.getChannel() };
+    const channel = { ...channelOptions, ...options.channelOptions };
+    this.inference = new contract.InferenceService(target, credentials, channel);
+    const shared = { ...channel, channelOverride: this.inference.getChannel() };
     this.tokenizer = new contract.TokenizerService(target, credentials, shared);
     this.modelService = new contract.ModelService(target, credentials, shared);
     this.control = new contract.ControlService(target, credentials, shared);
@@ -173,9 +176,9 @@ export class Client {
   /** The prompt that a conversation becomes. */
   async renderChat(messages: string | readonly Message[], settings: Settings = {},
                    options: CallOptions = {}): Promise<string> {
-    const chat = makeRequest(turnsOf(messages), settings).chat;
+    const { model, chat } = makeRequest(turnsOf(messages), settings);
     const response = await this.unary<RenderChatResponse__Output>(
-      (metadata, call, done) => this.tokenizer.renderChat({ chat: chat ?? {} }, metadata, call, done), options);
+      (metadata, call, done) => this.tokenizer.renderChat({ model: model ?? "", chat: chat ?? {} }, metadata, call, done), options);
     return response.text;
   }
 

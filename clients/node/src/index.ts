@@ -10,7 +10,9 @@ export { ExpertdError } from "./errors.js";
 export type { ErrorCode, Violation } from "./errors.js";
 export { makeRequest } from "./requests.js";
 export type { Message, Prompt, Settings, Tool } from "./requests.js";
-export type { Candidate, Delta, FinishReason, Generation, Token, ToolCall, TopToken, Usage } from "./results.js";
+export type {
+  Candidate, Delta, FinishReason, Generation, PromptInfo, StopMatch, Timing, Token, ToolCall, TopToken, Usage,
+} from "./results.js";
 export type { GenerateRequest } from "./generated/expertd/v1/GenerateRequest.js";
 export type { GenerateResponse__Output as GenerateResponse } from "./generated/expertd/v1/GenerateResponse.js";
 export type { GetServerInfoResponse__Output as ServerInfo } from "./generated/expertd/v1/GetServerInfoResponse.js";

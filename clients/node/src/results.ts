@@ -1,8 +1,12 @@
 /** What the server answers. */
 import type { Candidate__Output } from "./generated/expertd/v1/Candidate.js";
 import type { Delta__Output } from "./generated/expertd/v1/Delta.js";
+import type { Duration__Output } from "./generated/google/protobuf/Duration.js";
 import type { GenerateResponse__Output } from "./generated/expertd/v1/GenerateResponse.js";
+import type { PromptInfo__Output } from "./generated/expertd/v1/PromptInfo.js";
+import type { StopMatch__Output } from "./generated/expertd/v1/StopMatch.js";
 import type { StreamGenerateResponse__Output } from "./generated/expertd/v1/StreamGenerateResponse.js";
+import type { Timing__Output } from "./generated/expertd/v1/Timing.js";
 import type { TokenLogprob__Output } from "./generated/expertd/v1/TokenLogprob.js";
 import type { ToolCall__Output } from "./generated/expertd/v1/ToolCall.js";
 import type { Usage__Output } from "./generated/expertd/v1/Usage.js";
@@ -44,8 +48,16 @@ export interface Delta {
   numTokens: number;
 }
 
+/** What ended a candidate: one of these. */
+export interface StopMatch {
+  text?: string;
+  tokenId?: number;
+  eosTokenId?: number;
+}
+
 export interface Candidate extends Delta {
   finishReason: FinishReason;
+  stopMatch: StopMatch | undefined;
   /** With this one alone, the same request gives this candidate again. */
   seed: bigint | undefined;
 }
@@ -58,6 +70,27 @@ export interface Usage {
   reasoningTokens: number;
 }
 
+/** The prompt, as far as `tokenIds`, `echo` and `promptLogprobs` asked for it. */
+export interface PromptInfo {
+  numTokens: number;
+  numCachedTokens: number;
+  tokenIds: number[];
+  text: string;
+  /** One per token but the first, which has none. */
+  logprobs: Token[];
+}
+
+/** In milliseconds; the contract's Timing tells what from and what to. */
+export interface Timing {
+  queueMs: number;
+  tokenizeMs: number;
+  prefillMs: number;
+  timeToFirstTokenMs: number;
+  decodeMs: number;
+  totalMs: number;
+  preemptions: number;
+}
+
 /** A whole answer; text, reasoning, toolCalls and finishReason are the first candidate's. */
 export interface Generation {
   id: string;
@@ -68,7 +101,10 @@ export interface Generation {
   toolCalls: ToolCall[];
   finishReason: FinishReason;
   candidates: Candidate[];
+  prompt: PromptInfo | undefined;
   usage: Usage;
+  /** When asked for. */
+  timing: Timing | undefined;
   warnings: string[];
 }
 
@@ -104,11 +140,39 @@ const usageOf = (usage: Usage__Output | null): Usage => ({
   reasoningTokens: usage?.reasoningTokens ?? 0,
 });
 
+const millisecondsOf = (duration: Duration__Output | null): number =>
+  duration === null ? 0 : Number(duration.seconds) * 1000 + duration.nanos / 1e6;
+
+const timingOf = (timing: Timing__Output | null): Timing | undefined => timing === null ? undefined : {
+  queueMs: millisecondsOf(timing.queue),
+  tokenizeMs: millisecondsOf(timing.tokenize),
+  prefillMs: millisecondsOf(timing.prefill),
+  timeToFirstTokenMs: millisecondsOf(timing.timeToFirstToken),
+  decodeMs: millisecondsOf(timing.decode),
+  totalMs: millisecondsOf(timing.total),
+  preemptions: timing.preemptions,
+};
+
+const promptOf = (prompt: PromptInfo__Output | null): PromptInfo | undefined => prompt === null ? undefined : {
+  numTokens: prompt.numTokens,
+  numCachedTokens: prompt.numCachedTokens,
+  tokenIds: prompt.tokenIds,
+  text: prompt.text,
+  logprobs: prompt.logprobs.map(tokenOf),
+};
+
+function stopMatchOf(match: StopMatch__Output | null): StopMatch | undefined {
+  if (match?.text !== undefined) return { text: match.text };
+  if (match?.tokenId !== undefined) return { tokenId: match.tokenId };
+  return match?.eosTokenId === undefined ? undefined : { eosTokenId: match.eosTokenId };
+}
+
 const warningsOf = (warnings: Warning__Output[]): string[] =>
   warnings.map(({ field, message }) => `${field}: ${message}`);
 
-function generationOf(parts: Pick<Generation, "id" | "model" | "systemFingerprint" | "usage" | "warnings">,
-                      candidates: Candidate[]): Generation {
+type Parts = Omit<Generation, "text" | "reasoning" | "toolCalls" | "finishReason" | "candidates">;
+
+function generationOf(parts: Parts, candidates: Candidate[]): Generation {
   const [first] = candidates;
   if (first === undefined) throw new Error("an answer without candidates");
   const { text, reasoning, toolCalls, finishReason } = first;
@@ -117,17 +181,23 @@ function generationOf(parts: Pick<Generation, "id" | "model" | "systemFingerprin
 
 export function generationFrom(response: GenerateResponse__Output): Generation {
   const { id, model, systemFingerprint } = response;
-  const parts = { id, model, systemFingerprint, usage: usageOf(response.usage), warnings: warningsOf(response.warnings) };
+  const parts = {
+    id, model, systemFingerprint, prompt: promptOf(response.prompt), usage: usageOf(response.usage),
+    timing: timingOf(response.timing), warnings: warningsOf(response.warnings),
+  };
   return generationOf(parts, response.candidates.map((candidate) => ({
     ...deltaOf(candidate),
     finishReason: finishReasonOf(candidate.finishReason),
+    stopMatch: stopMatchOf(candidate.stopMatch),
     seed: candidate.seed === undefined ? undefined : BigInt(candidate.seed),
   })));
 }
 
 /** Makes a stream's events into the answer that Generate would have given. */
 export class Collector {
-  private parts = { id: "", model: "", systemFingerprint: "", usage: usageOf(null), warnings: [] as string[] };
+  private parts: Parts = {
+    id: "", model: "", systemFingerprint: "", prompt: undefined, usage: usageOf(null), timing: undefined, warnings: [],
+  };
   private candidates: Candidate[] = [];
   /** All events have come. */
   isWhole = false;
@@ -139,8 +209,10 @@ export class Collector {
       this.parts = { ...this.parts, id, model, systemFingerprint, warnings: warningsOf(warnings) };
       this.candidates = Array.from({ length: numCandidates }, (_, index) => ({
         index, text: "", reasoning: "", toolCalls: [], tokenIds: [], logprobs: [], numTokens: 0,
-        finishReason: "unspecified", seed: undefined,
+        finishReason: "unspecified", stopMatch: undefined, seed: undefined,
       }));
+    } else if (event.prompt) {
+      this.parts.prompt = promptOf(event.prompt);
     } else if (event.delta) {
       const delta = deltaOf(event.delta);
       this.append(delta);
@@ -148,9 +220,11 @@ export class Collector {
     } else if (event.finished) {
       const candidate = this.at(event.finished.index);
       candidate.finishReason = finishReasonOf(event.finished.finishReason);
+      candidate.stopMatch = stopMatchOf(event.finished.stopMatch);
       if (event.finished.seed !== undefined) candidate.seed = BigInt(event.finished.seed);
     } else if (event.summary) {
       this.parts.usage = usageOf(event.summary.usage);
+      this.parts.timing = timingOf(event.summary.timing);
       this.isWhole = true;
     }
     return undefined;

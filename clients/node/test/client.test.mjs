@@ -35,6 +35,7 @@ test("every kind of prompt", async () => {
   assert.match(chat.text, /Paris/);
   assert.equal(chat.finishReason, "stop");
   assert.match(await client.renderChat([{ role: "user", content: "Hi there" }]), /Hi there/);
+  await assert.rejects(client.renderChat("Hi", { model: "other" }), failsWith("NOT_FOUND"));
 });
 
 test("a stream makes the same answer", async () => {
@@ -91,6 +92,23 @@ test("settings arrive", async () => {
   await assert.rejects(client.generate("A", { toString: 1 }), TypeError);
   await assert.rejects(async () => client.chat([]), /no turns/);
   await assert.rejects(client.chat([{ role: "wizard", content: "Hi" }]), /must be one of system/);
+});
+
+test("what was asked for beside the text comes", async () => {
+  const settings = { echo: true, promptLogprobs: 1, timing: true, tokenIds: true, stop: "a", seed: 1, maxTokens: 200 };
+  const stream = client.stream("Once upon a time", settings);
+  for await (const delta of stream) assert.ok(delta);
+  const whole = await client.generate("Once upon a time", settings);
+  for (const { prompt, timing, candidates } of [whole, stream.generation]) {
+    assert.equal(prompt.text, "Once upon a time");
+    assert.equal(prompt.tokenIds.length, prompt.numTokens);
+    assert.equal(prompt.logprobs.length, prompt.numTokens - 1);
+    assert.ok(timing.totalMs >= timing.timeToFirstTokenMs && timing.timeToFirstTokenMs > 0);
+    assert.deepEqual(candidates[0].stopMatch, { text: "a" });
+  }
+  const plain = await client.generate("Once", { maxTokens: 1 });
+  assert.equal(plain.timing, undefined);
+  assert.equal(plain.candidates[0].stopMatch, undefined);
 });
 
 test("errors have codes, reasons and fields", async () => {

@@ -93,6 +93,13 @@ test("a stream that has begun is not tried again", async () => {
   assert.equal(calls, 1);
 });
 
+test("cancelling ends the pause before the next attempt", async () => {
+  const client = await serve(undefined, (call) => call.emit("error", unavailable(60)));
+  const stream = client.stream("A");
+  setTimeout(() => stream.cancel(), 100);
+  await assert.rejects(drain(stream), failsWith("CANCELLED"));
+});
+
 test("other codes are not tried again", async () => {
   let calls = 0;
   const client = await serve((_, done) => {

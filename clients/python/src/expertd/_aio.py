@@ -158,8 +158,9 @@ class AsyncClient:
 
     async def render_chat(self, messages: str | Sequence[Message], *, timeout: float | None = None,
                           **settings: Unpack[Settings]) -> str:
-        request = tokenizer_pb2.RenderChatRequest(chat=make_request(turns(messages), settings).chat)
-        text: str = (await self._call(self._tokenizer.RenderChat, request, timeout)).text
+        request = make_request(turns(messages), settings)
+        render = tokenizer_pb2.RenderChatRequest(model=request.model, chat=request.chat)
+        text: str = (await self._call(self._tokenizer.RenderChat, render, timeout)).text
         return text
 
     async def model(self, name: str = "", *, timeout: float | None = None) -> model_pb2.Model:

@@ -164,8 +164,9 @@ class Client:
     def render_chat(self, messages: str | Sequence[Message], *, timeout: float | None = None,
                     **settings: Unpack[Settings]) -> str:
         """The prompt that a conversation becomes."""
-        chat = make_request(turns(messages), settings).chat
-        text: str = self._call(self._tokenizer.RenderChat, tokenizer_pb2.RenderChatRequest(chat=chat), timeout).text
+        request = make_request(turns(messages), settings)
+        render = tokenizer_pb2.RenderChatRequest(model=request.model, chat=request.chat)
+        text: str = self._call(self._tokenizer.RenderChat, render, timeout).text
         return text
 
     def model(self, name: str = "", *, timeout: float | None = None) -> model_pb2.Model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import grpc
@@ -37,6 +38,12 @@ class Error(Exception):
         self.violations = violations
         self.retry_delay = retry_delay
         self.request_id = request_id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For copies and pickles: process pools send what their workers raise."""
+        make = functools.partial(type(self), reason=self.reason, metadata=self.metadata, violations=self.violations,
+                                 retry_delay=self.retry_delay, request_id=self.request_id)
+        return make, (self.code, self.message)
 
 
 class InvalidArgument(Error):
