@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -108,6 +109,8 @@ func New(target string, opts ...Option) (*Client, error) {
 			Backoff:           reconnect,
 			MinConnectTimeout: 20 * time.Second,
 		}),
+		// A server whose machine has vanished ends a call without a deadline, too.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes)),
 	}
 	if o.apiKey != "" {

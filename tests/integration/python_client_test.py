@@ -10,6 +10,7 @@ import pathlib
 import pickle
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -117,6 +118,22 @@ def test_what_no_conversation_can_have_is_a_value_error(client):
         client.chat([{"role": "wizard", "content": "Hi"}])
     with pytest.raises(ValueError, match="is None"):
         client.chat([{"content": "Hi"}])
+
+
+def test_a_server_that_falls_silent_ends_a_call_without_a_deadline(expertd, start_server):
+    server = start_server("--isa", "scalar")
+    quick = [("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 1000),
+             ("grpc.http2.ping_timeout_ms", 1000)]
+    with expertd.Client(server.target, retry=expertd.Retry(attempts=1), options=quick) as client:
+        client.load()
+        stopping = threading.Timer(0.3, server.process.send_signal, (signal.SIGSTOP,))
+        stopping.start()
+        try:
+            with pytest.raises(expertd.Unavailable):
+                client.generate("A", **LONG)
+        finally:
+            stopping.join()
+            server.process.send_signal(signal.SIGCONT)
 
 
 def test_all_pages_of_models_are_taken(expertd):

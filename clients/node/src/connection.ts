@@ -35,6 +35,9 @@ export const channelOptions: grpc.ChannelOptions = {
   "grpc.max_receive_message_length": 256 << 20, // log-probabilities of a long prompt pass gRPC's 4 MiB
   "grpc.initial_reconnect_backoff_ms": 100,
   "grpc.max_reconnect_backoff_ms": 5000,
+  // A server whose machine has vanished ends a call without a deadline, too: in 40 s.
+  "grpc.keepalive_time_ms": 30_000,
+  "grpc.keepalive_timeout_ms": 10_000,
 };
 
 export function makeCredentials(tls: boolean, caFile: string | undefined): grpc.ChannelCredentials {

@@ -17,6 +17,11 @@ _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", 256 << 20),  # log-probabilities of a long prompt pass gRPC's 4 MiB
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5000),
+    # A server whose machine has vanished ends a call without a deadline, too: in 40 s.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
 )
 
 
@@ -71,7 +76,8 @@ def credentials(tls: bool, ca_file: str | None) -> grpc.ChannelCredentials | Non
 
 
 def channel_options(options: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    return [*_CHANNEL_OPTIONS, *options]
+    """Ours, but for those that `options` has too."""
+    return list({**dict(_CHANNEL_OPTIONS), **dict(options)}.items())
 
 
 def call_metadata(api_key: str | None) -> tuple[tuple[str, str], ...]:
