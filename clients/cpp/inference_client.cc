@@ -30,6 +30,10 @@ std::shared_ptr<grpc::Channel> MakeChannel(const InferenceClientOptions& options
   arguments.SetMaxReceiveMessageSize(256 << 20);  // log-probabilities of a long prompt pass gRPC's 4 MiB
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 5000);
+  // A server whose machine has vanished ends a call without a deadline, too: in 40 s.
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   const auto credentials = options.credentials != nullptr ? options.credentials : grpc::InsecureChannelCredentials();
   return grpc::CreateCustomChannel(options.target, credentials, arguments);
 }
