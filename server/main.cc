@@ -11,6 +11,7 @@
 #include "clients/rest_shim/rest_command.h"
 #include "clients/rest_shim/rest_server.h"
 #include "clients/run_batch/run_batch_command.h"
+#include "engine/base/descriptors.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/version.h"
 #include "engine/engine_flags.h"
@@ -71,6 +72,7 @@ void RefuseEmptyNumbers(CLI::App& app) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  expertd::RaiseDescriptorLimit();
   CLI::App app("Inference server for mixture-of-experts language models on CPUs", "expertd");
   app.set_version_flag("--version", std::string("expertd ") + expertd::kVersion);
   app.require_subcommand(1);

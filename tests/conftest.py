@@ -52,13 +52,13 @@ def free_port():
 class Server:
     """A running `expertd serve`."""
 
-    def __init__(self, log_path, model=MODEL, flags=(), wait=True):
+    def __init__(self, log_path, model=MODEL, flags=(), wait=True, binary=BINARY):
         self.port, self.metrics_port, self.rest_port = free_port(), free_port(), free_port()
         self.target = f"127.0.0.1:{self.port}"
         self.log_path = log_path
         self.log = open(log_path, "wb")
         self.process = subprocess.Popen(
-            [str(BINARY), "serve", str(model), "--grpc-listen", self.target, "--metrics-listen",
+            [str(binary), "serve", str(model), "--grpc-listen", self.target, "--metrics-listen",
              f"127.0.0.1:{self.metrics_port}", "--port", str(self.rest_port), *flags], stderr=self.log, stdout=self.log)
         if wait:
             self.wait_ready()

@@ -92,12 +92,19 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const ClientOptions& 
   ASSIGN_OR_RETURN(const std::shared_ptr<grpc::ChannelCredentials> credentials, MakeCredentials(options));
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(64 << 20);
+  // A server that is back is found within seconds, and one whose machine has vanished ends its calls.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 5000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   arguments.SetInt("expertd.channel_index", index);  // unlike arguments keep gRPC from sharing one connection
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   return grpc::CreateCustomChannel(options.target, credentials, arguments);
 }
 
-absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const ClientOptions& options, int num_channels) {
+absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const ClientOptions& options, int num_channels,
+                                                        const std::function<bool()>& is_interrupted) {
   auto client = std::make_unique<Client>();
   ASSIGN_OR_RETURN(client->api_key_, FindApiKey(options));
   for (int i = 0; i < num_channels; ++i) {
@@ -106,10 +113,12 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const ClientOptions& opt
   }
   const absl::Time deadline = absl::Now() + absl::Seconds(options.wait_ready_seconds);
   for (;;) {
+    if (is_interrupted && is_interrupted()) return absl::CancelledError("interrupted");
+    const absl::Time end = is_interrupted ? std::min(deadline, absl::Now() + absl::Seconds(2)) : deadline;
     grpc::ClientContext context;
     client->Prepare(context);
     context.set_wait_for_ready(true);
-    context.set_deadline(absl::ToChronoTime(deadline));
+    context.set_deadline(absl::ToChronoTime(end));
     v1::GetModelResponse response;
     const auto stub = v1::ModelService::NewStub(client->channel());
     const grpc::Status status = stub->GetModel(&context, v1::GetModelRequest(), &response);
@@ -118,6 +127,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const ClientOptions& opt
       return client;
     }
     if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
+      if (end < deadline) continue;
       return absl::UnavailableError(StrCat("no server answers at ", options.target,
                                            options.uses_tls() ? " over TLS" : "", " within ",
                                            options.wait_ready_seconds, " s; start one with `expertd serve MODEL`, or "

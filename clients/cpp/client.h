@@ -48,8 +48,9 @@ class Client {
  public:
   // Connects `num_channels` >= 1 connections and waits until the server answers. Errors: NotFound or InvalidArgument
   // for the files and the key, before anything is sent; Unavailable naming the target and what to check; whatever the
-  // server answers.
-  static absl::StatusOr<std::unique_ptr<Client>> Connect(const ClientOptions& options, int num_channels = 1);
+  // server answers; Cancelled soon after `is_interrupted`, where it is given, says so.
+  static absl::StatusOr<std::unique_ptr<Client>> Connect(const ClientOptions& options, int num_channels = 1,
+                                                         const std::function<bool()>& is_interrupted = nullptr);
 
   const std::shared_ptr<grpc::Channel>& channel(size_t index = 0) const { return channels_[index % channels_.size()]; }
 

@@ -7,6 +7,7 @@
 #include <grpcpp/create_channel.h>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/cord.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
@@ -184,9 +185,13 @@ absl::Status InferenceClient::Run(const CallOptions& options,
       if (state.is_cancelled) return absl::CancelledError("cancelled");
       state.contexts.insert(&context);
     }
+    // Also when the caller's own code throws.
+    const absl::Cleanup forget = [&] {
+      absl::MutexLock lock(&state.mutex);
+      state.contexts.erase(&context);
+    };
     const absl::Status status = StatusOf(call(context));
     absl::MutexLock lock(&state.mutex);
-    state.contexts.erase(&context);
     if (status.ok() || (has_begun != nullptr && *has_begun)) return status;
     const std::optional<absl::Duration> pause = attempts.PauseAfter(status);
     if (!pause.has_value()) return status;
@@ -208,17 +213,21 @@ absl::StatusOr<v1::GenerateResponse> InferenceClient::Stream(const v1::GenerateR
                                                              const std::function<bool(const v1::Delta&)>& on_delta,
                                                              const CallOptions& options) {
   v1::GenerateResponse response;
-  bool has_begun = false;
+  bool has_begun = false, wants_more = true;
   const absl::Status status = Run(
       options,
       [&](grpc::ClientContext& context) {
         const auto reader = inference_.StreamGenerate(&context, request);
         for (v1::StreamGenerateResponse event; reader->Read(&event);) {
           has_begun = true;
-          if (event.has_delta() && !on_delta(event.delta())) context.TryCancel();
+          if (event.has_delta() && wants_more && !on_delta(event.delta())) {
+            wants_more = false;
+            context.TryCancel();
+          }
           AddEvent(event, response);
         }
-        return reader->Finish();
+        const grpc::Status end = reader->Finish();
+        return wants_more ? end : grpc::Status(grpc::StatusCode::CANCELLED, "cancelled by the caller");
       },
       &has_begun);
   if (!status.ok()) return status;

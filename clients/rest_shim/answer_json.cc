@@ -6,11 +6,10 @@ namespace expertd::rest {
 
 std::string_view FinishReasonText(v1::FinishReason reason) {
   switch (reason) {
-    case v1::FINISH_REASON_MAX_TOKENS:
-    case v1::FINISH_REASON_CONTEXT_LENGTH:
-    case v1::FINISH_REASON_TIME_LIMIT: return "length";
+    case v1::FINISH_REASON_STOP:
+    case v1::FINISH_REASON_STOP_SEQUENCE: return "stop";
     case v1::FINISH_REASON_TOOL_CALLS: return "tool_calls";
-    default: return "stop";
+    default: return "length";  // the output is not whole, whatever cut it off
   }
 }
 

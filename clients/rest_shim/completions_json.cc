@@ -13,6 +13,7 @@
 namespace expertd::rest {
 namespace {
 
+constexpr size_t kMaxCopiedBytes = 64 << 20;  // of what the requests of several prompts have in common
 constexpr uint32_t kDefaultMaxTokens = 16;  // OpenAI's, for this endpoint alone
 constexpr std::string_view kPromptForms = "must be a string, an array of strings, token ids, or arrays of token ids";
 
@@ -42,6 +43,10 @@ absl::StatusOr<std::vector<v1::GenerateRequest>> ReadPrompts(const JsonFields& f
   }
   if (prompt->size() > kMaxPrompts) {
     return fields.Invalid("prompt", StrCat("has ", prompt->size(), " prompts; at most ", kMaxPrompts));
+  }
+  if (prompt->size() * shared.ByteSizeLong() > kMaxCopiedBytes) {
+    return fields.Invalid("prompt", StrCat("has ", prompt->size(), " prompts, which all share the other members; these "
+                                           "have ", shared.ByteSizeLong(), " bytes, too many for that"));
   }
   for (const Json& element : *prompt) {
     if (element.type() != prompt->front().type()) return fields.Invalid("prompt", kPromptForms);

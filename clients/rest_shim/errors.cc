@@ -51,7 +51,8 @@ int HttpStatusOf(const grpc::Status& status, std::string_view reason) {
     case grpc::StatusCode::NOT_FOUND: return 404;
     case grpc::StatusCode::UNAUTHENTICATED: return 401;
     case grpc::StatusCode::PERMISSION_DENIED: return 403;
-    case grpc::StatusCode::RESOURCE_EXHAUSTED: return reason == "MESSAGE_TOO_LARGE" ? 413 : 429;
+    // Without a reason it is gRPC's own: a message that is too large.
+    case grpc::StatusCode::RESOURCE_EXHAUSTED: return reason.empty() || reason == "MESSAGE_TOO_LARGE" ? 413 : 429;
     case grpc::StatusCode::DEADLINE_EXCEEDED: return reason == "QUEUE_TIMEOUT" ? 503 : 504;
     case grpc::StatusCode::CANCELLED: return 499;
     case grpc::StatusCode::UNAVAILABLE: return 503;

@@ -30,7 +30,10 @@ using tcp = asio::ip::tcp;
 
 constexpr size_t kReadBytes = 16 << 10;
 // Of further requests that a client sends before it has its answer; then it is not read from for a while.
-constexpr size_t kMaxReadAhead = 64 << 10;
+constexpr size_t kMaxReadAhead = 32 << 10;
+// Of what is read and not parsed yet. The parser limits headers and bodies, but neither the extensions of chunks nor
+// trailers; and Boost's fields throw for values above 64 KiB.
+constexpr size_t kMaxUnparsed = 56 << 10;
 // For a client that still sends what nobody wants to read its error.
 constexpr absl::Duration kLingerTimeout = absl::Seconds(2);
 constexpr std::string_view kServerName = "expertd";
@@ -169,7 +172,7 @@ class Connection final : public HttpConnection, public std::enable_shared_from_t
   asio::steady_timer read_timer_, write_timer_, keepalive_timer_;
   HttpShared& shared_;
 
-  beast::flat_buffer buffer_;
+  beast::flat_buffer buffer_{kMaxUnparsed};
   std::optional<Parser> parser_;
   std::unique_ptr<BodyShare> share_;
   bool is_reading_request_ = false;  // from a header's first byte to the body's last

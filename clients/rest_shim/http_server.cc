@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <chrono>
+#include <exception>
 #include <list>
 #include <memory>
 #include <string>
@@ -21,6 +22,7 @@
 #include "absl/synchronization/mutex.h"
 #include "clients/rest_shim/host_port.h"
 #include "clients/rest_shim/http_connection.h"
+#include "engine/base/log.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 
@@ -65,7 +67,7 @@ class BeastServer final : public HttpServer {
     for (int i = 0; i < kNumThreads; ++i) {
       threads_.emplace_back([this] {
         pthread_setname_np(pthread_self(), "http");
-        io_.run();
+        RunHandlers();
       });
     }
     asio::post(acceptor_.get_executor(), [this] { Accept(); });
@@ -93,6 +95,18 @@ class BeastServer final : public HttpServer {
   }
 
  private:
+  // One request that makes a library throw must not end the process.
+  void RunHandlers() {
+    for (;;) {
+      try {
+        io_.run();
+        return;
+      } catch (const std::exception& error) {
+        LogError("http_handler_failed", {{"error", error.what()}});
+      }
+    }
+  }
+
   void Accept() {
     acceptor_.async_accept(asio::make_strand(io_), [this](error_code error, tcp::socket socket) {
       if (error == asio::error::operation_aborted || !acceptor_.is_open()) return;

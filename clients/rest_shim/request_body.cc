@@ -12,9 +12,8 @@
 namespace expertd::rest {
 namespace {
 
-// A browser sends other types to a foreign server without asking it first; JSON it does not.
+// A browser sends other types, and bodies without any, to a foreign server without asking it first; JSON it does not.
 bool IsJson(std::string_view content_type) {
-  if (content_type.empty()) return true;
   const std::string type(content_type.substr(0, content_type.find(';')));
   return absl::AsciiStrToLower(absl::StripAsciiWhitespace(type)) == "application/json";
 }
@@ -25,7 +24,7 @@ std::optional<Json> TakeJson(const RestCall& call) {
   const std::string& type = call.exchange->request().content_type;
   if (!IsJson(type)) {
     call.SendError({.status = 415,
-                    .message = StrCat("the content type is ", type, "; must be application/json"),
+                    .message = StrCat("the content type is '", type, "'; must be application/json"),
                     .code = "unsupported_media_type"});
     return std::nullopt;
   }

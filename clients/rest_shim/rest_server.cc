@@ -1,5 +1,6 @@
 #include "clients/rest_shim/rest_server.h"
 
+#include <algorithm>
 #include <utility>
 
 #include <boost/asio/ip/address.hpp>
@@ -9,6 +10,7 @@
 #include "clients/rest_shim/metrics_page.h"
 #include "clients/rest_shim/routes.h"
 #include "clients/rest_shim/upstream.h"
+#include "engine/base/descriptors.h"
 #include "engine/base/log.h"
 #include "engine/base/range_check.h"
 #include "engine/base/status_macros.h"
@@ -37,7 +39,10 @@ class RestServerImpl final : public RestServer {
     const auto error_body = [](int status, std::string_view message) {
       return DumpJson(ErrorJson({.status = status, .message = std::string(message)}));
     };
-    ASSIGN_OR_RETURN(http_, HttpServer::Start(address, HttpLimits(), MakeRoutes(upstream_, metrics_.get()),
+    HttpLimits limits;
+    // gRPC never accepts again once it had no descriptor left for a connection: it keeps as many for itself.
+    limits.max_connections = std::min<int>(limits.max_connections, static_cast<int>(DescriptorLimit() / 2));
+    ASSIGN_OR_RETURN(http_, HttpServer::Start(address, limits, MakeRoutes(upstream_, metrics_.get()),
                                               error_body));
     LogInfo("rest_listening", {{"address", http_->address()}});
     return absl::OkStatus();

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "engine/base/json.h"
+#include "engine/base/log.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 
@@ -18,6 +19,8 @@ namespace expertd::batch {
 namespace {
 
 constexpr size_t kMaxCustomIdBytes = 512;
+constexpr size_t kMaxInputLineBytes = 32 << 20;    // as a body over REST
+constexpr size_t kMaxOutputLineBytes = 512 << 20;  // far above what a server answers
 constexpr std::string_view kBlanks = " \t\r";
 constexpr std::string_view kLineBegin = R"({"id":"batch_)";  // of each answer, as Append writes it
 
@@ -29,6 +32,19 @@ absl::Status FileError(const std::string& path, std::string_view what) {
 std::string StringOf(const Json& json, std::string_view name) {
   const Json* member = JsonFind(json, name);
   return member != nullptr && member->is_string() ? member->get<std::string>() : "";
+}
+
+// Like std::getline, but false at a line of more than `max_bytes`, which `*is_too_long` tells.
+bool GetLine(std::ifstream& file, size_t max_bytes, std::string* line, bool* is_too_long) {
+  line->clear();
+  *is_too_long = false;
+  for (char c; file.get(c);) {
+    if (c == '\n') return true;
+    *is_too_long = line->size() >= max_bytes;
+    if (*is_too_long) return false;
+    line->push_back(c);
+  }
+  return !line->empty();
 }
 
 absl::Status WriteAll(int file, std::string_view bytes) {
@@ -74,7 +90,8 @@ absl::StatusOr<BatchInput> BatchInput::Open(const std::string& path) {
 }
 
 absl::StatusOr<bool> BatchInput::Next(BatchRequest* request) {
-  for (std::string line; std::getline(file_, line);) {
+  bool is_too_long = false;
+  for (std::string line; GetLine(file_, kMaxInputLineBytes, &line, &is_too_long);) {
     ++line_number_;
     if (line.find_first_not_of(kBlanks) == std::string::npos) continue;
     absl::StatusOr<BatchRequest> parsed = ParseBatchRequest(line);
@@ -84,6 +101,10 @@ absl::StatusOr<bool> BatchInput::Next(BatchRequest* request) {
     }
     *request = *std::move(parsed);
     return true;
+  }
+  if (is_too_long) {
+    return absl::InvalidArgumentError(
+        StrCat(path_, ", line ", line_number_ + 1, ": has more than ", kMaxInputLineBytes, " bytes"));
   }
   if (file_.bad()) return FileError(path_, StrCat("can't be read: ", strerror(errno)));
   return false;
@@ -113,7 +134,8 @@ BatchOutput::~BatchOutput() {
 absl::Status BatchOutput::ReadAnswers() {
   std::ifstream lines(path_, std::ios::binary);
   int64_t num_whole_bytes = 0, number = 0;
-  for (std::string line; std::getline(lines, line);) {
+  bool is_too_long = false;
+  for (std::string line; GetLine(lines, kMaxOutputLineBytes, &line, &is_too_long);) {
     if (lines.eof()) {  // no line break at its end
       // What a run that was interrupted leaves, and nobody else's text.
       const bool is_ours = line.starts_with(kLineBegin) || kLineBegin.starts_with(line);
@@ -131,6 +153,9 @@ absl::Status BatchOutput::ReadAnswers() {
     const Json* status = JsonFind((*json)["response"], "status_code");
     if (status != nullptr && *status != 200) ++num_refused_;
   }
+  if (is_too_long) {
+    return FileError(path_, StrCat("line ", number + 1, " is no answer of a batch; name another output file"));
+  }
   if (ftruncate(file_, num_whole_bytes) != 0) return FileError(path_, StrCat("can't be cut: ", strerror(errno)));
   return absl::OkStatus();
 }
@@ -145,8 +170,12 @@ absl::Status BatchOutput::Append(const BatchAnswer& answer) {
   line["custom_id"] = answer.custom_id;
   line["response"] = std::move(response);
   line["error"] = nullptr;
+  const off_t size = lseek(file_, 0, SEEK_END);
   const absl::Status written = WriteAll(file_, DumpJson(line) + "\n");
-  return written.ok() ? written : FileError(path_, StrCat("can't be written: ", ToStdView(written.message())));
+  if (written.ok()) return written;
+  // Without the part of the line that was written, if the disk allows that: the next run could not go on behind it.
+  if (size < 0 || ftruncate(file_, size) != 0) LogWarning("batch_line_cut", {{"file", path_}});
+  return FileError(path_, StrCat("can't be written: ", ToStdView(written.message())));
 }
 
 }  // namespace expertd::batch

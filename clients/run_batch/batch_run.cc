@@ -93,8 +93,7 @@ BatchRun::BatchRun(BatchInput input, BatchOutput output, rest::HttpHandler handl
     : input_(std::move(input)),
       handler_(std::move(handler)),
       options_(std::move(options)),
-      output_(std::move(output)),
-      last_answer_time_(absl::Now()) {}
+      output_(std::move(output)) {}
 
 BatchProgress BatchRun::progress() const {
   MutexLock lock(&mutex_);
@@ -121,7 +120,7 @@ absl::Status BatchRun::Feed(const std::function<bool(const BatchProgress&)>& on_
       MutexLock lock(&mutex_);
       RETURN_IF_ERROR(failure_);
       const bool has_stalled = !retries_.empty() && progress_.num_running == 0;
-      if (has_stalled && absl::Now() - last_answer_time_ > options_.patience) {
+      if (has_stalled && absl::Now() - stalled_since_ > options_.patience) {
         return absl::UnavailableError(StrCat("the server has turned requests away for ",
                                              absl::FormatDuration(options_.patience), ": ", last_refusal_));
       }
@@ -158,8 +157,12 @@ absl::StatusOr<std::optional<BatchRun::Retry>> BatchRun::NextRequest() {
   }
   while (!is_input_read_) {
     Retry fresh;
-    ASSIGN_OR_RETURN(const bool has_request, input_.Next(&fresh.request));
+    bool has_request = num_read_ < options_.num_requests;
+    if (has_request) {
+      ASSIGN_OR_RETURN(has_request, input_.Next(&fresh.request));
+    }
     is_input_read_ = !has_request;
+    ++num_read_;
     MutexLock lock(&mutex_);
     if (has_request && !output_.HasAnswer(fresh.request.custom_id)) return fresh;
   }
@@ -188,10 +191,11 @@ void BatchRun::OnAnswer(Exchange& exchange, const rest::HttpResponse* response) 
     failure_.Update(body.status());
   } else if (response->status == 401 || response->status == 403) {
     failure_.Update(absl::UnauthenticatedError(MessageOf(*body)));
-  } else if (response->status == 499) {
-    // Cancelled, by us: to be asked again by the next run.
+  } else if (response->status == 499 && is_cancelling_) {
+    // To be asked again by the next run.
   } else if (IsTurnedAway(*response)) {
     last_refusal_ = MessageOf(*body);
+    if (progress_.num_running == 0) stalled_since_ = std::min(stalled_since_, absl::Now());
     absl::Duration delay = options_.first_retry_delay * (1 << std::min(attempt.num_attempts, 10));
     int64_t milliseconds;
     if (absl::SimpleAtoi(HeaderOf(*response, "retry-after-ms"), &milliseconds)) {
@@ -199,12 +203,13 @@ void BatchRun::OnAnswer(Exchange& exchange, const rest::HttpResponse* response) 
     }
     retries_.push_back({absl::Now() + std::min(delay, kMaxRetryDelay), std::move(attempt.request),
                         attempt.num_attempts + 1});
-  } else {
-    failure_.Update(output_.Append({.custom_id = attempt.request.custom_id,
-                                    .request_id = HeaderOf(*response, "x-request-id"),
-                                    .status = response->status,
-                                    .body = response->body}));
-    last_answer_time_ = absl::Now();
+  } else if (failure_.ok()) {
+    failure_ = output_.Append({.custom_id = attempt.request.custom_id,
+                               .request_id = HeaderOf(*response, "x-request-id"),
+                               .status = response->status,
+                               .body = response->body});
+    if (!failure_.ok()) return;
+    stalled_since_ = absl::InfiniteFuture();
     ++progress_.num_answered;
     if (response->status != 200) ++progress_.num_refused;
     progress_.num_output_tokens += OutputTokensOf(*body);
@@ -215,6 +220,7 @@ void BatchRun::CancelAll() {
   std::vector<std::shared_ptr<Exchange>> running;
   {
     MutexLock lock(&mutex_);
+    is_cancelling_ = true;
     for (Exchange* exchange : running_) {
       if (auto live = exchange->weak_from_this().lock()) running.push_back(std::move(live));
     }

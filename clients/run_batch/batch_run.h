@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -26,10 +27,10 @@ struct BatchProgress {
 };
 
 struct BatchRunOptions {
+  int64_t num_requests = std::numeric_limits<int64_t>::max();  // to read; what is appended meanwhile is not of them
   int concurrency = 128;                             // requests at once
   std::string authorization;                         // of all requests; may be empty
-  // For so long without any answer, while none is under way, requests that the server turns away (429, 503) are sent
-  // again.
+  // For so long, while none is under way or answered, requests that the server turns away (429, 503) are sent again.
   absl::Duration patience = absl::Minutes(5);
   absl::Duration first_retry_delay = absl::Seconds(1);  // where the server does not say when; doubles
 };
@@ -65,6 +66,7 @@ class BatchRun {
 
   BatchInput input_;
   bool is_input_read_ = false;
+  int64_t num_read_ = 0;
   const rest::HttpHandler handler_;
   const BatchRunOptions options_;
 
@@ -74,7 +76,8 @@ class BatchRun {
   BatchProgress progress_ ABSL_GUARDED_BY(mutex_);
   std::deque<Retry> retries_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_set<Exchange*> running_ ABSL_GUARDED_BY(mutex_);
-  absl::Time last_answer_time_ ABSL_GUARDED_BY(mutex_);
+  absl::Time stalled_since_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();  // the server has turned all away
+  bool is_cancelling_ ABSL_GUARDED_BY(mutex_) = false;
   std::string last_refusal_ ABSL_GUARDED_BY(mutex_);
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);
 };

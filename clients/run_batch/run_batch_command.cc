@@ -123,7 +123,8 @@ absl::Status RunBatchFiles(const RunBatchOptions& options) {
   ASSIGN_OR_RETURN(BatchInput input, BatchInput::Open(options.input));
   EndSignals end_signals;
   ASSIGN_OR_RETURN(const std::string key, FindApiKey(options.client));
-  ASSIGN_OR_RETURN(const std::unique_ptr<Client> client, Client::Connect(options.client));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Client> client, Client::Connect(options.client, /*num_channels=*/1,
+                                                                        [&] { return end_signals.HaveCome(); }));
   rest::Upstream upstream(client->channel());
   ASSIGN_OR_RETURN(BatchOutput output, BatchOutput::Open(options.output));
   const auto num_requests = static_cast<int64_t>(ids.size());
@@ -133,7 +134,8 @@ absl::Status RunBatchFiles(const RunBatchOptions& options) {
   if (num_before > 0) std::cerr << options.output << " has " << num_before << " answers already\n";
   ProgressDisplay display(num_requests, num_before);
   BatchRun run(std::move(input), std::move(output), rest::MakeRoutes(upstream, nullptr),
-               {.concurrency = options.concurrency,
+               {.num_requests = num_requests,
+                .concurrency = options.concurrency,
                 .authorization = key.empty() ? "" : StrCat("Bearer ", key),
                 .patience = absl::Seconds(options.patience_seconds)});
   const absl::Status status = run.Run([&](const BatchProgress& progress) {

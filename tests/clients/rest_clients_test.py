@@ -93,8 +93,9 @@ def test_litellm(rest):
 
 
 @pytest.mark.parametrize("kind", ["completions", "chat_completions"])
-def test_what_vllms_benchmark_sends_and_reads(rest, kind):
-    """`vllm bench serve` measures with these functions; the rest of the package needs a GPU's libraries."""
+def test_what_vllms_benchmark_sends_and_reads(slow_server, kind):
+    """`vllm bench serve` measures with these functions; the rest of the package needs a GPU's libraries. A slow server:
+    what a quick one writes may come in one piece, with no time between tokens to measure."""
     import aiohttp
     spec = importlib.util.spec_from_file_location(
         "endpoint_request_func", ROOT / "build/clients/vllm/vllm/benchmarks/lib/endpoint_request_func.py")
@@ -103,15 +104,16 @@ def test_what_vllms_benchmark_sends_and_reads(rest, kind):
     send = getattr(vllm, f"async_request_openai_{kind}")
 
     async def measure(output_len):
-        wanted = vllm.RequestFuncInput(prompt="Once upon a time", api_url=f"{rest}/v1/{kind.replace('_', '/')}",
+        url = f"http://127.0.0.1:{slow_server.rest_port}/v1/{kind.replace('_', '/')}"
+        wanted = vllm.RequestFuncInput(prompt="Once upon a time", api_url=url,
                                        prompt_len=4, output_len=output_len, model=MODEL.name, ignore_eos=True,
                                        extra_body={"temperature": 0})
         async with aiohttp.ClientSession() as session:
             return await asyncio.gather(*(send(wanted, session=session) for _ in range(20)))
 
-    for result in asyncio.run(measure(24)):
+    for result in asyncio.run(measure(96)):
         assert result.success, result.error
-        assert result.output_tokens == 24 and result.prompt_len > 0
+        assert result.output_tokens == 96 and result.prompt_len > 0
         assert 0 < result.ttft <= result.latency and result.itl and result.generated_text
     for result in asyncio.run(measure(10_000_000)):
         assert not result.success and "maximum context length" in result.error

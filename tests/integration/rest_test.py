@@ -12,7 +12,7 @@ import urllib.request
 import openai
 import pytest
 
-from conftest import BINARY, MODEL, free_port
+from conftest import BINARY, MODEL, Server, free_port
 
 NAME = MODEL.name
 GREETING = [{"role": "user", "content": "Hello!"}]
@@ -317,16 +317,31 @@ def test_the_last_of_two_equal_keys_counts(server):
 
 
 def test_other_content_types_are_refused(server):
-    status, _, answer = post(server, "/v1/completions", {"prompt": "a"}, content_type="text/plain")
-
-    assert status == 415 and "application/json" in answer["error"]["message"]
+    for content_type in ("text/plain", ""):  # a browser sends both to a foreign server without asking it
+        status, _, answer = post(server, "/v1/completions", {"prompt": "a"}, content_type=content_type)
+        assert status == 415 and "application/json" in answer["error"]["message"]
 
 
 # HTTP itself; the unit tests of the HTTP server have more.
 
 
+def test_idle_connections_leave_room_for_grpc(tmp_path):
+    """Out of descriptors, gRPC would never accept again."""
+    limited = tmp_path / "limited"
+    limited.write_text(f'#!/bin/sh\nulimit -n 256\nexec {BINARY} "$@"\n')
+    limited.chmod(0o755)
+    server = Server(tmp_path / "log", binary=limited)
+    try:
+        idle = [socket.create_connection(("127.0.0.1", server.rest_port), timeout=10) for _ in range(300)]
+        server.wait_ready(timeout=20)  # by a new connection
+        for connection in idle:
+            connection.close()
+    finally:
+        assert server.stop() == 0
+
+
 def test_chunked_pipelined_and_old_requests(server):
-    chunked = (b"POST /tokenize HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    chunked = (b"POST /tokenize HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
                b"8\r\n{\"prompt\r\n7\r\n\": \"a\"}\r\n0\r\n\r\n")
     answer = raw(server, chunked + b"GET /health HTTP/1.1\r\nhost: x\r\n\r\nGET /version HTTP/1.0\r\n\r\n")
 
@@ -336,7 +351,8 @@ def test_chunked_pipelined_and_old_requests(server):
 
 def test_a_stream_over_http_1_0_has_no_chunks(server):
     body = json.dumps({"prompt": "a", "max_tokens": 3, "stream": True, "ignore_eos": True}).encode()
-    answer = raw(server, b"POST /v1/completions HTTP/1.0\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+    answer = raw(server, b"POST /v1/completions HTTP/1.0\r\ncontent-type: application/json\r\n"
+                 b"content-length: %d\r\n\r\n" % len(body) + body)
 
     head, _, events = answer.partition(b"\r\n\r\n")
     assert b"transfer-encoding" not in head.lower()

@@ -141,6 +141,17 @@ def test_an_output_of_more_answers_than_there_are_requests(server, files):
     assert b"1/1 answered" in terminal_output("run-batch", "-i", source, "-o", target, "--target", server.target)
 
 
+def test_waiting_for_a_server_can_be_interrupted(files):
+    inputs, output = files
+    inputs.write_text(json.dumps({"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {}}) + "\n")
+    with subprocess.Popen([str(BINARY), "run-batch", "-i", str(inputs), "-o", str(output), "--target",
+                           f"127.0.0.1:{free_port()}", "--wait-ready", "600"], stderr=subprocess.PIPE) as batch:
+        time.sleep(1)
+        batch.send_signal(signal.SIGINT)
+        assert batch.wait(30) == 1
+        assert b"interrupted" in batch.stderr.read()
+
+
 def test_keys_and_missing_servers(start_server, files, tmp_path):
     source, target = files
     write_lines(source, [request("a")])

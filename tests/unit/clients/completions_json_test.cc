@@ -61,6 +61,10 @@ TEST(CompletionsJsonTest, ErrorsNameTheMember) {
   EXPECT_EQ(ErrorOf(R"({"prompt": [[1], [-2]]})"), "prompt[1][0] is -2; must be a token id");
   EXPECT_EQ(ErrorOf(R"({"prompt": "a", "suffix": "b"})"), "suffix is not supported");
   EXPECT_EQ(ErrorOf(R"({"prompt": "a", "best_of": 2})"), "best_of is not supported beyond n");
+  Json shared;
+  shared["prompt"] = std::vector<std::string>(1000, "a");
+  shared["user"] = std::string(100'000, 'u');
+  EXPECT_THAT(ErrorOf(DumpJson(shared)), testing::StartsWith("prompt has 1000 prompts, which all share"));
 }
 
 // A token whose text is `bytes`, with one other beside it.

@@ -19,7 +19,9 @@
 namespace expertd::rest {
 namespace {
 
+using ::testing::AnyOf;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::StartsWith;
 
 // A connection as a client has it, byte by byte. Reading blocks until the server has something to say.
@@ -277,6 +279,21 @@ TEST(HttpServerTest, AnAddressInUseIsAnError) {
 
   EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(second.status().message()), HasSubstr(server->address()));
+}
+
+TEST(HttpServerTest, WhatNoLimitOfTheParserCoversIsBounded) {
+  const auto server = Start(Echo);
+  const std::string head = "POST /a HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+  const std::string many(70'000, 'a');
+  for (const std::string& rest : {"0\r\nx: " + many + "\r\n\r\n", "1;" + many}) {
+    RawClient client(server->address());
+    client.Send(head + rest);
+    EXPECT_THAT(client.ReadToEnd(), AnyOf(StartsWith("HTTP/1.1 400"), IsEmpty()));
+  }
+
+  RawClient client(server->address());
+  client.Send("GET /still HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+  EXPECT_THAT(client.ReadToEnd(), HasSubstr("GET /still"));
 }
 
 }  // namespace

@@ -50,6 +50,7 @@ TEST(RestErrorsTest, EachCodeHasItsHttpStatus) {
       {grpc::StatusCode::ALREADY_EXISTS, "DUPLICATE_REQUEST_ID", 400},
       {grpc::StatusCode::RESOURCE_EXHAUSTED, "QUEUE_FULL", 429},
       {grpc::StatusCode::RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE", 413},
+      {grpc::StatusCode::RESOURCE_EXHAUSTED, "", 413},
       {grpc::StatusCode::DEADLINE_EXCEEDED, "QUEUE_TIMEOUT", 503},
       {grpc::StatusCode::DEADLINE_EXCEEDED, "DEADLINE", 504},
       {grpc::StatusCode::CANCELLED, "ABORTED_BY_ADMIN", 499},

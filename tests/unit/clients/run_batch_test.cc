@@ -59,7 +59,10 @@ class BatchRunTest : public testing::Test {
           ++num_calls_;
           exchange->Send(answer(exchange->request()));
         },
-        {.concurrency = 2, .patience = absl::Milliseconds(50), .first_retry_delay = absl::Milliseconds(1)});
+        {.num_requests = num_requests_,
+         .concurrency = 2,
+         .patience = absl::Milliseconds(50),
+         .first_retry_delay = absl::Milliseconds(1)});
     const absl::Status status = run.Run(on_tick);
     progress_ = run.progress();
     return status;
@@ -79,6 +82,7 @@ class BatchRunTest : public testing::Test {
   const std::string input_path_ = testing::TempDir() + "/batch_in.jsonl";
   const std::string output_path_ = testing::TempDir() + "/batch_out.jsonl";
   int num_calls_ = 0;
+  int64_t num_requests_ = 100;
   BatchProgress progress_;
 
   void SetUp() override { std::remove(output_path_.c_str()); }
@@ -143,6 +147,40 @@ TEST_F(BatchRunTest, PatienceEnds) {
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(status.message()), HasSubstr("gone"));
   EXPECT_TRUE(AnsweredIds().empty());
+}
+
+TEST_F(BatchRunTest, PatienceBeginsWithTheFirstRefusal) {
+  WriteInput({"a"});
+
+  EXPECT_TRUE(Run([&](const rest::HttpRequest& request) {
+    absl::SleepFor(absl::Milliseconds(80));  // longer than the patience
+    return num_calls_ == 1 ? rest::HttpResponse{.status = 503, .body = "{}"} : Good(request);
+  }).ok());
+  EXPECT_EQ(AnsweredIds(), (std::vector<std::string>{"a"}));
+}
+
+TEST_F(BatchRunTest, WhatIsAppendedMeanwhileIsNotOfIt) {
+  WriteInput({"a", "b", "c"});
+  num_requests_ = 2;
+
+  EXPECT_TRUE(Run(Good).ok());
+  EXPECT_EQ(AnsweredIds(), (std::vector<std::string>{"a", "b"}));
+}
+
+TEST_F(BatchRunTest, AnOperatorsCancellationIsAnAnswer) {
+  WriteInput({"a"});
+
+  EXPECT_TRUE(Run([](const auto&) { return rest::HttpResponse{.status = 499, .body = "{}"}; }).ok());
+  EXPECT_EQ(AnsweredIds(), (std::vector<std::string>{"a"}));
+}
+
+TEST_F(BatchRunTest, ALineWithoutEndIsRefused) {
+  {
+    std::ofstream file(input_path_);
+    for (int i = 0; i < 33; ++i) file << std::string(1 << 20, 'x');
+  }
+
+  EXPECT_THAT(Run(Good).message(), HasSubstr("line 1: has more than 33554432 bytes"));
 }
 
 TEST_F(BatchRunTest, AWrongKeyEndsItWithoutAnAnswer) {
