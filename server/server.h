@@ -32,9 +32,10 @@ class Server {
   virtual void SetEngine(Engine* engine) = 0;
 
   // Ends well: readiness off; after `drain_delay` (in which routers learn of it, and requests are still taken) clients
-  // get GOAWAY and nobody can connect any more; new requests that come all the same, and those inside the process, get
-  // UNAVAILABLE DRAINING; running ones go on for up to `shutdown_timeout`, then end with UNAVAILABLE. Blocks until all
-  // is over. Once; later calls return when the first has.
+  // get GOAWAY and nobody can connect any more. New requests inside the process get UNAVAILABLE DRAINING; those that
+  // reach gRPC at the very moment of GOAWAY it ends itself, CANCELLED without details. Running ones go on for up to
+  // `shutdown_timeout`, then end with UNAVAILABLE. Blocks until all is over. Once; later calls return when the first
+  // has.
   virtual void Drain(absl::Duration shutdown_timeout, absl::Duration drain_delay) = 0;
 
   // Blocks until Drain is over.
