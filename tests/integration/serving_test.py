@@ -304,14 +304,14 @@ def test_clients_of_a_draining_server_find_another(start_server, pb):
         def has_moved():
             with contextlib.suppress(grpc.RpcError):  # gRPC cancels what reaches it at the very moment of GOAWAY
                 is_answered()
-            return second.metric("expertd_requests_total", code="OK") == 1
+            return second.metric("expertd_requests_total", code="OK") >= 1
 
         first.process.send_signal(signal.SIGTERM)
         wait_for(has_moved)
         assert all(is_answered() for _ in range(5))
 
         assert first.process.poll() is None
-        assert second.metric("expertd_requests_total", code="OK") == 6
+        wait_for(lambda: second.metric("expertd_requests_total", code="OK") >= 6)  # counted behind the answer
         assert list(running)[-1].WhichOneof("event") == "summary"
     assert first.process.wait(30) == 0
 
