@@ -82,6 +82,11 @@ def without_end(page):
         post_data={**route.request.post_data_json, "ignore_eos": True}))
 
 
+def unanswered(page):
+    """Keeps what the page asks for under way until the page itself ends it."""
+    page.route("**/completions", lambda route: None)
+
+
 def answering(*deltas):
     """Has the page's chats answered with `deltas` in place of a model's."""
     chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
@@ -336,9 +341,7 @@ def test_completion_continues_the_text(server, open_page):
 
 
 def test_escape_stops_what_is_seen(open_page):
-    def long_text(route):
-        route.continue_(post_data={**route.request.post_data_json, "ignore_eos": True, "max_tokens": 1500})
-    page = open_page(before=lambda page: (without_end(page), page.route("**/v1/completions", long_text)))
+    page = open_page(before=unanswered)
     ask(page, STORY)
     page.locator("#tab-completion").click()
     page.locator("#text").fill("Once upon a time")
@@ -354,9 +357,8 @@ def test_escape_stops_what_is_seen(open_page):
 
 
 def test_stopping_a_completion_by_keyboard_keeps_the_focus(open_page):
-    page = open_page()
+    page = open_page(before=unanswered)
     page.locator("#tab-completion").click()
-    page.locator("[name=max_tokens]").fill("1500")
     page.locator("#text").fill("Once upon a time")
     focus = lambda: page.evaluate("() => document.activeElement.id")
 
