@@ -40,7 +40,7 @@ GenerationCall::GenerationCall(const GenerationEnvironment& environment, grpc::C
                                CallGate::Ticket ticket)
     : environment_(environment),
       context_(context),
-      start_(absl::Now()),
+      start_(ticket.start()),
       deadline_(FromDeadline(context->deadline())),
       metadata_request_id_(FindMetadata(*context, "x-request-id")),
       ticket_(std::move(ticket)) {}

@@ -135,6 +135,9 @@ absl::Status BatchOutput::ReadAnswers() {
   std::ifstream lines(path_, std::ios::binary);
   int64_t num_whole_bytes = 0, number = 0;
   bool is_too_long = false;
+  const auto not_an_answer = [&](int64_t line_number) {
+    return FileError(path_, StrCat("line ", line_number, " is no answer of a batch; name another output file"));
+  };
   for (std::string line; GetLine(lines, kMaxOutputLineBytes, &line, &is_too_long);) {
     if (lines.eof()) {  // no line break at its end
       // What a run that was interrupted leaves, and nobody else's text.
@@ -146,16 +149,12 @@ absl::Status BatchOutput::ReadAnswers() {
     num_whole_bytes += static_cast<int64_t>(line.size()) + 1;
     const absl::StatusOr<Json> json = ParseJson(line, /*max_depth=*/256);
     const std::string custom_id = json.ok() ? StringOf(*json, "custom_id") : "";
-    if (custom_id.empty() || JsonFind(*json, "response") == nullptr) {
-      return FileError(path_, StrCat("line ", number, " is no answer of a batch; name another output file"));
-    }
+    if (custom_id.empty() || JsonFind(*json, "response") == nullptr) return not_an_answer(number);
     answered_.insert(custom_id);
     const Json* status = JsonFind((*json)["response"], "status_code");
     if (status != nullptr && *status != 200) ++num_refused_;
   }
-  if (is_too_long) {
-    return FileError(path_, StrCat("line ", number + 1, " is no answer of a batch; name another output file"));
-  }
+  if (is_too_long) return not_an_answer(number + 1);
   if (ftruncate(file_, num_whole_bytes) != 0) return FileError(path_, StrCat("can't be cut: ", strerror(errno)));
   return absl::OkStatus();
 }
