@@ -13,6 +13,7 @@
 #include "absl/time/clock.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
+#include "clients/cpp/channel_arguments.h"
 
 namespace expertd {
 namespace {
@@ -26,15 +27,15 @@ absl::Status StatusOf(const grpc::Status& status) {
   return result;
 }
 
+// What gRPC itself ends calls with that reach a server while it begins to stop.
+bool IsBareCancel(const absl::Status& status) {
+  return status.code() == absl::StatusCode::kCancelled && !status.GetPayload(kDetailsPayload).has_value();
+}
+
 std::shared_ptr<grpc::Channel> MakeChannel(const InferenceClientOptions& options) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(256 << 20);  // log-probabilities of a long prompt pass gRPC's 4 MiB
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 5000);
-  // A server whose machine has vanished ends a call without a deadline, too: in 40 s.
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
-  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  KeepInTouch(arguments);
   const auto credentials = options.credentials != nullptr ? options.credentials : grpc::InsecureChannelCredentials();
   return grpc::CreateCustomChannel(options.target, credentials, arguments);
 }
@@ -190,8 +191,11 @@ absl::Status InferenceClient::Run(const CallOptions& options,
       absl::MutexLock lock(&state.mutex);
       state.contexts.erase(&context);
     };
-    const absl::Status status = StatusOf(call(context));
+    absl::Status status = StatusOf(call(context));
     absl::MutexLock lock(&state.mutex);
+    if (IsBareCancel(status) && !state.is_cancelled) {
+      status = absl::UnavailableError("the server cancelled the call without a reason: it may be stopping");
+    }
     if (status.ok() || (has_begun != nullptr && *has_begun)) return status;
     const std::optional<absl::Duration> pause = attempts.PauseAfter(status);
     if (!pause.has_value()) return status;
@@ -226,10 +230,10 @@ absl::StatusOr<v1::GenerateResponse> InferenceClient::Stream(const v1::GenerateR
           }
           AddEvent(event, response);
         }
-        const grpc::Status end = reader->Finish();
-        return wants_more ? end : grpc::Status(grpc::StatusCode::CANCELLED, "cancelled by the caller");
+        return reader->Finish();
       },
       &has_begun);
+  if (!wants_more) return absl::CancelledError("cancelled by the caller");
   if (!status.ok()) return status;
   return response;
 }

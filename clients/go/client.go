@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
@@ -175,6 +176,18 @@ func (a *attempts) again(ctx context.Context, failure *Error) *Error {
 	}
 }
 
+// failure is what a call with the context failed with. A call that neither side cancelled, gRPC did, as it does while a
+// server begins to stop: that server is not available.
+func (c *Client) failure(ctx context.Context, err error, requestID string) *Error {
+	failure := errorFrom(err, requestID)
+	isAsked := ctx.Err() != nil || c.connection.GetState() == connectivity.Shutdown
+	if failure.Code == codes.Canceled && failure.Reason == "" && !isAsked {
+		err = status.Error(codes.Unavailable, "the server cancelled the call without a reason: it may be stopping")
+		return errorFrom(err, requestID)
+	}
+	return failure
+}
+
 // call makes a unary call with the client's retries.
 func call[Request, Response any](ctx context.Context, c *Client, request Request, requestID string,
 	method func(context.Context, Request, ...grpc.CallOption) (Response, error)) (Response, error) {
@@ -183,7 +196,7 @@ func call[Request, Response any](ctx context.Context, c *Client, request Request
 		if err == nil {
 			return response, nil
 		}
-		if failure := attempts.again(ctx, errorFrom(err, requestID)); failure != nil {
+		if failure := attempts.again(ctx, c.failure(ctx, err, requestID)); failure != nil {
 			var none Response
 			return none, failure
 		}
@@ -231,7 +244,7 @@ func (s *Stream) Deltas() iter.Seq2[*pb.Delta, error] {
 			if err == nil {
 				return
 			}
-			failure := errorFrom(err, s.request.GetRequestId())
+			failure := s.client.failure(s.ctx, err, s.request.GetRequestId())
 			if !hasBegun {
 				failure = attempts.again(s.ctx, failure)
 			}

@@ -130,6 +130,32 @@ func TestUnavailableIsTriedAgain(t *testing.T) {
 	}
 }
 
+func TestWhatAStoppingServerCancelsIsUnavailable(t *testing.T) {
+	cancelled := status.Error(codes.Canceled, "")
+	unary := &frail{failures: 2, with: cancelled}
+	must(unary.serve(t).Generate(context.Background(), expertd.Text("A")))(t)
+	if unary.calls.Load() != 3 {
+		t.Fatal(unary.calls.Load())
+	}
+
+	streaming := &frail{failures: 1, with: cancelled, afterFirst: true}
+	_, err := drain(streaming.serve(t).Stream(context.Background(), expertd.Text("A")))
+	failure(t, err, codes.Unavailable)
+}
+
+func TestClosingAClientCancelsItsCalls(t *testing.T) {
+	server := &frail{left: make(chan struct{}), deltas: []*pb.Delta{{Text: "all"}}}
+	client := server.serve(t)
+	for _, err := range client.Stream(context.Background(), expertd.Text("A")).Deltas() {
+		if err != nil {
+			failure(t, err, codes.Canceled)
+			return
+		}
+		client.Close()
+	}
+	t.Fatal("the stream ended well")
+}
+
 func TestAttemptsEnd(t *testing.T) {
 	server := &frail{failures: 9, with: unavailable(t, time.Millisecond)}
 	_, err := server.serve(t).Generate(context.Background(), expertd.Text("A"))

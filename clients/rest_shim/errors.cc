@@ -54,7 +54,8 @@ int HttpStatusOf(const grpc::Status& status, std::string_view reason) {
     // Without a reason it is gRPC's own: a message that is too large.
     case grpc::StatusCode::RESOURCE_EXHAUSTED: return reason.empty() || reason == "MESSAGE_TOO_LARGE" ? 413 : 429;
     case grpc::StatusCode::DEADLINE_EXCEEDED: return reason == "QUEUE_TIMEOUT" ? 503 : 504;
-    case grpc::StatusCode::CANCELLED: return 499;
+    // Without a reason it is gRPC's own: the server begins to stop.
+    case grpc::StatusCode::CANCELLED: return reason.empty() ? 503 : 499;
     case grpc::StatusCode::UNAVAILABLE: return 503;
     default: return 500;
   }

@@ -1,9 +1,13 @@
 // What the C++ client promises, against the server at argv[1]; argv[2] is an address where none listens. Built and run
 // by cpp_client_test.py with the installed package.
+#include <atomic>
 #include <cstdlib>
 #include <iostream>
 #include <string>
 #include <thread>
+
+#include <grpcpp/security/server_credentials.h>
+#include <grpcpp/server_builder.h>
 
 #include "absl/time/clock.h"
 #include "clients/cpp/inference_client.h"
@@ -82,6 +86,48 @@ void CheckErrors(expertd::InferenceClient& client, const std::string& nobody) {
   Check(!expertd::InferenceClient::Create({.api_key = "a\nb"}).ok(), "a key that can't be sent");
 }
 
+// Cancels its first calls as gRPC does while a server begins to stop, streams in their midst.
+class StoppingServer final : public expertd::v1::InferenceService::Service {
+ public:
+  explicit StoppingServer(int num_cancelled) : num_left_(num_cancelled) {}
+
+  grpc::Status Generate(grpc::ServerContext*, const expertd::v1::GenerateRequest*,
+                        expertd::v1::GenerateResponse*) override {
+    return num_left_-- > 0 ? grpc::Status::CANCELLED : grpc::Status::OK;
+  }
+  grpc::Status StreamGenerate(grpc::ServerContext*, const expertd::v1::GenerateRequest*,
+                              grpc::ServerWriter<expertd::v1::StreamGenerateResponse>* writer) override {
+    expertd::v1::StreamGenerateResponse event;
+    event.mutable_accepted();
+    writer->Write(event);
+    return num_left_-- > 0 ? grpc::Status::CANCELLED : grpc::Status::OK;
+  }
+
+ private:
+  std::atomic<int> num_left_;
+};
+
+void CheckServerThatStops() {
+  const auto call = [](int num_cancelled, const auto& make_call) {
+    StoppingServer service(num_cancelled);
+    int port = 0;
+    const auto server = grpc::ServerBuilder()
+                            .AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port)
+                            .RegisterService(&service)
+                            .BuildAndStart();
+    const auto client = expertd::InferenceClient::Create(
+        {.target = "127.0.0.1:" + std::to_string(port), .retry = {.attempts = 3, .initial = absl::Milliseconds(1)}});
+    return make_call(**client).status();
+  };
+  const auto generate = [](expertd::InferenceClient& client) { return client.Generate(expertd::TextRequest("A")); };
+  const auto stream = [](expertd::InferenceClient& client) {
+    return client.Stream(expertd::TextRequest("A"), [](const auto&) { return true; });
+  };
+  Check(call(2, generate).ok(), "what a server cancels that stops is tried again");
+  Check(call(9, generate).code() == absl::StatusCode::kUnavailable, "and is unavailable in the end");
+  Check(call(1, stream).code() == absl::StatusCode::kUnavailable, "as is a stream that has begun");
+}
+
 }  // namespace
 
 int main(int, char** argv) {
@@ -89,5 +135,6 @@ int main(int, char** argv) {
   CheckAnswers(**client);
   CheckEnds(**client);
   CheckErrors(**client, argv[2]);
+  CheckServerThatStops();
   std::cout << "all held\n";
 }

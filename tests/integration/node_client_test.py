@@ -33,7 +33,7 @@ def test_the_client(package, slow_server):
 def test_what_a_failing_server_shows(package):
     result = node("--test", "test/fake_server.test.mjs", target="")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert re.search(r"pass 10\b", result.stdout), result.stdout
+    assert re.search(r"pass 11\b", result.stdout), result.stdout
 
 
 def test_a_late_server_and_its_keys(package, tmp_path):

@@ -261,9 +261,9 @@ def test_tls(tmp_path, expertd):
 
 
 @contextlib.contextmanager
-def failing_server(failures, retry_delay=0.0, text="", has_summary=True):
+def failing_server(failures, retry_delay=0.0, text="", has_summary=True, is_stopping=False):
     """A server whose first calls, `failures` of them, are UNAVAILABLE, streams after a Delta of `text` if there is one;
-    yields its address and the list of its calls."""
+    yields its address and the list of its calls. is_stopping: it cancels them, as gRPC does of itself."""
     from expertd.v1 import inference_pb2 as pb, inference_pb2_grpc
     calls = []
 
@@ -272,6 +272,8 @@ def failing_server(failures, retry_delay=0.0, text="", has_summary=True):
         context.send_initial_metadata((("x-request-id", f"call-{len(calls)}"),))
 
     def fail(context):
+        if is_stopping:
+            context.abort(grpc.StatusCode.CANCELLED, "")
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromNanoseconds(int(retry_delay * 1e9))
         details = [any_pb2.Any(), any_pb2.Any()]
@@ -351,6 +353,27 @@ def test_calls_are_tried_again_after_the_servers_pause(make_client, expertd):
             answer = getattr(client, method)("A")
             assert (answer.text if method == "generate" else "".join(delta.text for delta in answer)) == "done"
         assert len(calls) == 3 and calls[1] - calls[0] >= 0.3 and calls[2] - calls[1] >= 0.3
+
+
+def test_what_a_server_cancels_that_stops_is_unavailable(make_client, expertd):
+    for method in ("generate", "stream"):
+        with failing_server(2, is_stopping=True) as (target, calls), make_client(
+                target, retry=expertd.Retry(3, **QUICK)) as client:
+            answer = getattr(client, method)("A")
+            assert (answer.text if method == "generate" else "".join(delta.text for delta in answer)) == "done"
+        assert len(calls) == 3
+    with failing_server(1, text="half", is_stopping=True) as (target, _), make_client(target) as client:
+        with pytest.raises(expertd.Unavailable):
+            list(client.stream("A"))
+
+
+def test_closing_a_client_cancels_its_calls(slow_server, expertd):
+    client = expertd.Client(slow_server.target)
+    stream = client.stream("Once", **LONG)
+    next(stream)
+    client.close()
+    with pytest.raises(expertd.Cancelled):
+        list(stream)
 
 
 def test_the_last_failure_is_raised_with_the_servers_id_of_the_request(make_client, expertd):

@@ -79,7 +79,7 @@ export class Stream implements AsyncIterable<Delta> {
           if (this.collector.isWhole) return;
           throw new ExpertdError("INTERNAL", "the stream ended without its summary", { requestId: this.requestId });
         } catch (failure) {
-          const error = errorFrom(failure, this.requestId);
+          const error = errorFrom(failure, this.requestId, this.abort.signal.aborted);
           const pause = hasBegun ? undefined : this.attempts.pauseAfter(error);
           if (pause === undefined) throw error;
           await sleep(pause, this.abort.signal);
@@ -247,7 +247,7 @@ export class Client {
           signal?.addEventListener("abort", onAbort, { once: true });
         });
       } catch (failure) {
-        const error = errorFrom(failure, requestId);
+        const error = errorFrom(failure, requestId, signal?.aborted ?? false);
         const pause = attempts.pauseAfter(error);
         if (pause === undefined) throw error;
         await sleep(pause, signal);

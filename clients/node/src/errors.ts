@@ -78,9 +78,16 @@ function detailsOf(metadata: grpc.Metadata | undefined): Details {
   return details;
 }
 
-export function errorFrom(failure: unknown, requestId = ""): Error {
+/** `isCancelled`: by the caller. */
+export function errorFrom(failure: unknown, requestId: string, isCancelled: boolean): Error {
   const service = failure as Partial<grpc.ServiceError>;
   if (typeof service.code !== "number") return failure as Error;
   const code = (grpc.status[service.code] ?? "UNKNOWN") as ErrorCode;
-  return new ExpertdError(code, service.details || code, { ...detailsOf(service.metadata), requestId });
+  const details = { ...detailsOf(service.metadata), requestId };
+  if (code === "CANCELLED" && !details.reason && !isCancelled) {
+    // gRPC itself ends calls so that reach a server while it begins to stop.
+    const message = "the server cancelled the call without a reason: it may be stopping";
+    return new ExpertdError("UNAVAILABLE", message, details);
+  }
+  return new ExpertdError(code, service.details || code, details);
 }

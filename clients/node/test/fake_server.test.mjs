@@ -75,6 +75,17 @@ test("unavailable is tried again", async () => {
   assert.equal(calls, 3);
 });
 
+test("what a server cancels that stops is unavailable", async () => {
+  let calls = 0;
+  const cancelled = { code: grpc.status.CANCELLED, details: "" };
+  const client = await serve(
+    (_, done) => (++calls < 3 ? done(cancelled) : done(null, whole)),
+    (call) => call.write(accepted, () => call.emit("error", cancelled)));
+  assert.equal((await client.generate("A")).text, "all");
+  assert.equal(calls, 3);
+  await assert.rejects(drain(client.stream("A")), failsWith("UNAVAILABLE"));
+});
+
 test("all pages of models are taken", async () => {
   const client = await serve(undefined, undefined, ({ request }, done) => {
     const page = Number(request.pageToken);

@@ -54,6 +54,7 @@ TEST(RestErrorsTest, EachCodeHasItsHttpStatus) {
       {grpc::StatusCode::DEADLINE_EXCEEDED, "QUEUE_TIMEOUT", 503},
       {grpc::StatusCode::DEADLINE_EXCEEDED, "DEADLINE", 504},
       {grpc::StatusCode::CANCELLED, "ABORTED_BY_ADMIN", 499},
+      {grpc::StatusCode::CANCELLED, "", 503},
       {grpc::StatusCode::UNAVAILABLE, "DRAINING", 503},
       {grpc::StatusCode::INTERNAL, "ENGINE_FAILURE", 500},
       {grpc::StatusCode::UNAUTHENTICATED, "API_KEY_INVALID", 401}};

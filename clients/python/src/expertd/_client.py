@@ -25,12 +25,13 @@ class Stream(Iterator[Delta]):
     """The deltas of one answer, as they come. Use it in a `with` block, or close it: that cancels what is left. Not
     thread-safe, but for close."""
 
-    def __init__(self, start: Callable[[float | None], Any], attempts: Attempts, request_id: str) -> None:
+    def __init__(self, start: Callable[[float | None], Any], attempts: Attempts, request_id: str,
+                 client_is_closed: threading.Event) -> None:
         self._start = start
         self._attempts = attempts
         self._request_id = request_id
         self._call = start(attempts.timeout())
-        self._is_closed = threading.Event()
+        self._is_closed, self._client_is_closed = threading.Event(), client_is_closed
         self._has_begun = False
         self._collector = Collector()
 
@@ -42,7 +43,8 @@ class Stream(Iterator[Delta]):
                 self._collector.end()
                 raise
             except grpc.RpcError as failure:
-                error = error_from(failure, self._request_id)
+                is_cancelled = self._is_closed.is_set() or self._client_is_closed.is_set()
+                error = error_from(failure, self._request_id, is_cancelled)
                 pause = None if self._has_begun else self._attempts.pause_after(error)
                 if pause is None:
                     raise error from None
@@ -93,12 +95,14 @@ class Client:
                          else grpc.secure_channel(target, keys, channel_options(options)))
         self._metadata = call_metadata(api_key)
         self._timeout, self._retry = timeout, retry
+        self._is_closed = threading.Event()
         self._inference = inference_pb2_grpc.InferenceServiceStub(self._channel)
         self._tokenizer = tokenizer_pb2_grpc.TokenizerServiceStub(self._channel)
         self._models = model_pb2_grpc.ModelServiceStub(self._channel)
         self._control = control_pb2_grpc.ControlServiceStub(self._channel)
 
     def close(self) -> None:
+        self._is_closed.set()
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -114,7 +118,7 @@ class Client:
             try:
                 return method(request, timeout=attempts.timeout(), metadata=self._metadata)
             except grpc.RpcError as failure:
-                error = error_from(failure, request_id)
+                error = error_from(failure, request_id, self._is_closed.is_set())
                 pause = attempts.pause_after(error)
                 if pause is None:
                     raise error from None
@@ -147,7 +151,8 @@ class Client:
     def stream_call(self, request: inference_pb2.GenerateRequest, *, timeout: float | None = None) -> Stream:
         """StreamGenerate, for a request of the contract."""
         return Stream(lambda left: self._inference.StreamGenerate(request, timeout=left, metadata=self._metadata),
-                      Attempts(self._retry, self._timeout if timeout is None else timeout), request.request_id)
+                      Attempts(self._retry, self._timeout if timeout is None else timeout), request.request_id,
+                      self._is_closed)
 
     def tokenize(self, text: str, *, add_special_tokens: bool | None = None,
                  timeout: float | None = None) -> list[int]:

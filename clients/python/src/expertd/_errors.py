@@ -115,9 +115,10 @@ _CLASSES: dict[grpc.StatusCode, type[Error]] = {
 }
 
 
-def error_from(call: Any, request_id: str = "") -> Error:
-    """The error that `call` (an RpcError of grpc or grpc.aio) stands for."""
+def error_from(call: Any, request_id: str = "", is_cancelled: bool = False) -> Error:
+    """The error that `call` (an RpcError of grpc or grpc.aio) stands for. is_cancelled: by the caller."""
     code: grpc.StatusCode = call.code()
+    message: str = call.details() or code.name
     reason, metadata, retry_delay = "", {}, None
     violations: list[Violation] = []
     for key, value in call.initial_metadata() or ():
@@ -135,5 +136,9 @@ def error_from(call: Any, request_id: str = "") -> Error:
                 violations += [Violation(v.field, v.description) for v in bad.field_violations]
             elif detail.Unpack(retry):
                 retry_delay = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
-    return _CLASSES.get(code, Error)(code, call.details() or code.name, reason=reason, metadata=metadata,
+    if code == grpc.StatusCode.CANCELLED and not reason and not is_cancelled:
+        # gRPC itself ends calls so that reach a server while it begins to stop.
+        code = grpc.StatusCode.UNAVAILABLE
+        message = "the server cancelled the call without a reason: it may be stopping"
+    return _CLASSES.get(code, Error)(code, message, reason=reason, metadata=metadata,
                                      violations=tuple(violations), retry_delay=retry_delay, request_id=request_id)
