@@ -224,6 +224,25 @@ def test_a_stream_that_has_begun_is_not_begun_again(tmp_path, expertd):
             list(stream)
 
 
+def test_no_call_is_lost_while_a_server_gives_way_to_another(start_server, expertd):
+    first, second = start_server(), start_server()
+    has_moved = threading.Event()
+
+    def ask_on():
+        with expertd.Client(f"ipv4:{first.target},{second.target}", timeout=60) as client:
+            while not has_moved.is_set():
+                client.generate("A", max_tokens=1)
+
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        askers = [threads.submit(ask_on) for _ in range(8)]
+        wait_until(lambda: first.metric("expertd_requests_total", code="OK") > 200)
+        assert first.stop() == 0
+        wait_until(lambda: second.metric("expertd_requests_total", code="OK") > 200)
+        has_moved.set()
+        for asker in askers:
+            asker.result(60)
+
+
 def test_keys(tmp_path, expertd):
     keys = tmp_path / "keys"
     keys.write_text("secret-key-0123456789\n")
