@@ -33,7 +33,7 @@ void Automaton::Reset() {
   depths_.assign(1, 0);
   frame_of_.clear();
   num_bytes_ = 0;
-  StateOf({{network_.start_of(network_.start_rule()), kBottom}});
+  start_ = StateOf({{network_.start_of(network_.start_rule()), kBottom}});
 }
 
 void Automaton::ForgetAllBut(std::span<State> kept) {
@@ -147,14 +147,9 @@ Automaton::StateNode Automaton::Close(const Configurations& reached) {
   for (const Configuration& configuration : reached) is_within_bounds &= Visit(configuration);
   while (is_within_bounds && (!open_.empty() || !calls_.empty())) {
     if (open_.empty()) {
-      const auto first = std::min_element(calls_.begin(), calls_.end(), [&](const auto& a, const auto& b) {
-        return network_.order_of(a.first) < network_.order_of(b.first);
-      });
-      const Rule rule = first->first;
-      Configurations callers = std::move(first->second);
-      calls_.erase(first);
-      const Frame frame = FrameOf(std::move(callers));
-      is_within_bounds = frame != kNoFrame && Visit({network_.start_of(rule), frame});
+      auto call = calls_.extract(calls_.begin());
+      const Frame frame = FrameOf(std::move(call.mapped()));
+      is_within_bounds = frame != kNoFrame && Visit({network_.start_of(call.key().second), frame});
       continue;
     }
     const Configuration at = open_.back();
@@ -183,17 +178,16 @@ bool Automaton::Visit(Configuration configuration) {
 }
 
 bool Automaton::Call(Rule rule, Configuration caller) {
-  auto call = std::find_if(calls_.begin(), calls_.end(), [&](const auto& other) { return other.first == rule; });
-  if (call == calls_.end()) call = calls_.insert(calls_.end(), {rule, {}});
+  Configurations& waiting = calls_[{network_.order_of(rule), rule}];
   // A call in the last place needs no frame of its own: it goes on where its caller would.
   if (network_.is_end(caller.node) && caller.frame != kBottom) {
     const Configurations& callers = frames_[static_cast<size_t>(caller.frame)];
-    call->second.insert(call->second.end(), callers.begin(), callers.end());
+    waiting.insert(waiting.end(), callers.begin(), callers.end());
   } else {
-    call->second.push_back(caller);
+    waiting.push_back(caller);
   }
-  if (call->second.size() > 2 * kMaxVisits) SortAndDropEqual(call->second);
-  return call->second.size() <= 2 * kMaxVisits;
+  if (waiting.size() > 2 * kMaxVisits) SortAndDropEqual(waiting);
+  return waiting.size() <= 2 * kMaxVisits;
 }
 
 Automaton::Frame Automaton::FrameOf(Configurations callers) {

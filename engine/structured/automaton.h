@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <span>
 #include <utility>
 #include <vector>
@@ -31,7 +32,8 @@ class Automaton {
   // `network` outlives the automaton.
   explicit Automaton(const TransitionNetwork& network);
 
-  State start() const { return 0; }
+  // kDead when the grammar has too many readings there.
+  State start() const { return start_; }
 
   // The state behind a byte, or kDead.
   State Next(State state, uint8_t byte) { return NextOfClass(state, network_.class_of(byte)); }
@@ -117,12 +119,13 @@ class Automaton {
   std::vector<Configurations> frames_;                   // where to go on; of [kBottom]: nowhere
   std::vector<int> depths_;                              // of the frames
   absl::flat_hash_map<Configurations, Frame> frame_of_;
+  State start_ = kDead;
   int64_t num_bytes_ = 0;
 
   // Of the Close under way.
   absl::flat_hash_set<Configuration> visited_;
   Configurations open_;
-  std::vector<std::pair<Rule, Configurations>> calls_;   // waiting, with who calls
+  std::map<std::pair<int32_t, Rule>, Configurations> calls_;  // waiting, in the network's order, with who calls
 };
 
 }  // namespace expertd

@@ -61,8 +61,13 @@ absl::StatusOr<std::shared_ptr<Constraint>> Constraint::Create(const Grammar& gr
                                                                std::shared_ptr<const Vocabulary> vocabulary,
                                                                LiveBytes live_bytes) {
   ASSIGN_OR_RETURN(TransitionNetwork network, TransitionNetwork::Create(grammar));
-  return std::shared_ptr<Constraint>(
+  std::shared_ptr<Constraint> constraint(
       new Constraint(std::move(network), std::move(vocabulary), std::move(live_bytes)));
+  absl::MutexLock lock(&constraint->mutex_);
+  if (constraint->automaton_.start() == Automaton::kDead) {
+    return absl::InvalidArgumentError("the constraint has too many readings at its beginning");
+  }
+  return constraint;
 }
 
 Constraint::Constraint(TransitionNetwork network, std::shared_ptr<const Vocabulary> vocabulary, LiveBytes live_bytes)

@@ -37,7 +37,7 @@ class Constraint {
   // Memory of all constraints of an engine.
   using LiveBytes = std::shared_ptr<std::atomic<int64_t>>;
 
-  // Errors: InvalidArgument, as TransitionNetwork::Create has them.
+  // Errors: InvalidArgument, as TransitionNetwork::Create has them, and for a grammar of too many readings.
   static absl::StatusOr<std::shared_ptr<Constraint>> Create(const Grammar& grammar,
                                                             std::shared_ptr<const Vocabulary> vocabulary,
                                                             LiveBytes live_bytes);

@@ -11,7 +11,8 @@ namespace expertd {
 namespace {
 
 std::string KeyOf(const ConstraintSpec& spec) {
-  std::string key = StrCat(static_cast<int>(spec.kind), ":", spec.text);
+  std::string key =
+      StrCat(static_cast<int>(spec.kind), ":", spec.text.size(), ":", spec.text, spec.choices.size(), ":");
   for (const std::string& choice : spec.choices) key += StrCat(choice.size(), ":", choice);
   if (spec.tool_calls.has_value()) key += KeyOf(*spec.tool_calls);
   return key;

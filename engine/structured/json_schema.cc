@@ -17,6 +17,7 @@
 #include "engine/base/status_macros.h"
 #include "engine/base/strings.h"
 #include "engine/structured/json_text.h"
+#include "engine/structured/regex.h"
 #include "engine/structured/schema_merge.h"
 
 namespace expertd {
@@ -29,19 +30,20 @@ constexpr int kMaxSchemas = 20'000;      // read in all, merged ones too
 constexpr int kMaxEnumValues = 20'000;   // in all
 
 // Keywords that say nothing about what is valid.
-constexpr std::array<std::string_view, 16> kAnnotations = {
+constexpr std::array<std::string_view, 17> kAnnotations = {
     "title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly", "$comment",
-    "$schema", "$defs", "definitions", "contentMediaType", "contentEncoding", "strict", "$id"};
+    "$schema", "$defs", "definitions", "contentMediaType", "contentEncoding", "strict", "$id",
+    "discriminator"};
 
 // Which type a keyword speaks of.
 struct TypedKeyword {
   std::string_view keyword, type;
 };
-constexpr std::array<TypedKeyword, 22> kTypedKeywords = {{
+constexpr std::array<TypedKeyword, 23> kTypedKeywords = {{
     {"properties", "object"}, {"required", "object"}, {"additionalProperties", "object"},
     {"minProperties", "object"}, {"maxProperties", "object"}, {"unevaluatedProperties", "object"},
-    {"items", "array"}, {"prefixItems", "array"}, {"additionalItems", "array"}, {"minItems", "array"},
-    {"maxItems", "array"}, {"uniqueItems", "array"}, {"unevaluatedItems", "array"},
+    {"propertyNames", "object"}, {"items", "array"}, {"prefixItems", "array"}, {"additionalItems", "array"},
+    {"minItems", "array"}, {"maxItems", "array"}, {"uniqueItems", "array"}, {"unevaluatedItems", "array"},
     {"minLength", "string"}, {"maxLength", "string"}, {"pattern", "string"}, {"format", "string"},
     {"minimum", "number"}, {"maximum", "number"}, {"exclusiveMinimum", "number"}, {"exclusiveMaximum", "number"},
     {"multipleOf", "number"},
@@ -55,7 +57,8 @@ struct Format {
   std::string_view name, pattern;
 };
 #define EXPERTD_DATE                                                                    \
-  "[0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)" \
+  "(000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})-"                               \
+  "((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)"        \
   "|02-(0[1-9]|1[0-9]|2[0-8]))"
 #define EXPERTD_TIME \
   "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
@@ -83,18 +86,25 @@ constexpr std::array<Format, 10> kFormats = {{
 #undef EXPERTD_BYTE
 #undef EXPERTD_LABEL
 
-std::string Escaped(std::string_view token) {  // for a JSON pointer
-  std::string escaped;
-  for (const char c : token) {
-    if (c == '~') escaped += "~0";
-    else if (c == '/') escaped += "~1";
-    else escaped += c;
-  }
-  return escaped;
-}
-
 absl::Status ErrorAt(std::string_view pointer, std::string_view message) {
   return absl::InvalidArgumentError(StrCat("schema at ", pointer.empty() ? "#" : pointer, ": ", message));
+}
+
+// The fewest and the most characters of a text of `expression`, which has neither rules nor open ends.
+std::pair<int, int> LengthsOf(const Grammar& grammar, Expression expression) {
+  const Grammar::Node& node = grammar.node(expression);
+  const int num_bytes = static_cast<int>(node.bytes.size());
+  if (node.kind == Grammar::Kind::kBytes) return {num_bytes, num_bytes};
+  if (node.kind == Grammar::Kind::kCharacters) return {1, 1};
+  const bool is_choice = node.kind == Grammar::Kind::kChoice;
+  std::pair<int, int> lengths = is_choice ? LengthsOf(grammar, node.operands.front()) : std::pair(0, 0);
+  for (const Expression operand : node.operands) {
+    const auto [fewest, most] = LengthsOf(grammar, operand);
+    if (is_choice) lengths = {std::min(lengths.first, fewest), std::max(lengths.second, most)};
+    else if (node.kind == Grammar::Kind::kRepeat) lengths = {fewest * node.minimum, most * node.maximum};
+    else lengths = {lengths.first + fewest, lengths.second + most};
+  }
+  return lengths;
 }
 
 bool IsOfType(const Json& value, std::string_view type) {
@@ -280,6 +290,7 @@ class SchemaReader {
       if (std::none_of(types->begin(), types->end(), overlaps)) return true;
     }
     // A property that all made texts have, whose values the other does not allow.
+    if (!types.ok() || *types != std::vector<std::string>{"object"}) return false;
     const Json* required = JsonFind(made_for, "required");
     const Json* properties = JsonFind(made_for, "properties");
     const Json* other_properties = JsonFind(other, "properties");
@@ -326,7 +337,11 @@ class SchemaReader {
   absl::StatusOr<Expression> ReadValues(const Json& schema, const std::string& pointer) {
     const bool is_const = schema.contains("const");
     const std::string keyword = is_const ? "const" : "enum";
-    if (is_const && schema.contains("enum")) return ErrorAt(pointer, "const beside enum is not supported");
+    if (is_const && schema.contains("enum")) {
+      const Json& both = schema.at("enum");
+      const bool is_in = both.is_array() && std::find(both.begin(), both.end(), schema.at("const")) != both.end();
+      if (!is_in) return ErrorAt(pointer, "const is none of the values of enum");
+    }
     for (const auto& [key, value] : schema.items()) {
       const bool is_typed = std::any_of(kTypedKeywords.begin(), kTypedKeywords.end(),
                                         [&](const TypedKeyword& typed) { return typed.keyword == key; });
@@ -415,9 +430,12 @@ class SchemaReader {
     const Json* pattern = JsonFind(schema, "pattern");
     const Json* format = JsonFind(schema, "format");
     const bool has_length = schema.contains("minLength") || schema.contains("maxLength");
-    if ((pattern != nullptr) + (format != nullptr) + has_length > 1) {
+    if (pattern != nullptr && (format != nullptr || has_length)) {
       return ErrorAt(pointer, "only one of pattern, format and a length limit is supported");
     }
+    ASSIGN_OR_RETURN(const int minimum, ReadCount(schema, "minLength", 0, pointer));
+    ASSIGN_OR_RETURN(const int maximum, ReadCount(schema, "maxLength", Grammar::kUnbounded, pointer));
+    if (maximum != Grammar::kUnbounded && maximum < minimum) return ErrorAt(pointer, "maxLength is below minLength");
     if (pattern != nullptr) {
       if (!pattern->is_string()) return ErrorAt(pointer, "pattern needs a string");
       absl::StatusOr<Expression> value =
@@ -431,20 +449,31 @@ class SchemaReader {
       if (found == kFormats.end()) {
         return ErrorAt(pointer, StrCat("the format ", DumpJson(*format), " is not supported"));
       }
+      if (has_length) {
+        Grammar alone;
+        ASSIGN_OR_RETURN(const Expression text, AddRegex(found->pattern, alone));
+        const auto [fewest, most] = LengthsOf(alone, text);
+        if (fewest < minimum || (maximum != Grammar::kUnbounded && most > maximum)) {
+          return ErrorAt(pointer, StrCat("format ", found->name, " is written with ", fewest, " to ", most,
+                                         " characters; a narrower length limit beside it is not supported"));
+        }
+      }
       return text_.StringOfPattern(found->pattern, /*is_search=*/false);
     }
-    ASSIGN_OR_RETURN(const int minimum, ReadCount(schema, "minLength", 0, pointer));
-    ASSIGN_OR_RETURN(const int maximum, ReadCount(schema, "maxLength", Grammar::kUnbounded, pointer));
-    if (maximum != Grammar::kUnbounded && maximum < minimum) return ErrorAt(pointer, "maxLength is below minLength");
     return text_.String(minimum, maximum);
   }
 
-  absl::StatusOr<std::optional<Decimal>> ReadBound(const Json& schema, const char* keyword,
+  absl::StatusOr<std::optional<Decimal>> ReadBound(const Json& schema, const char* keyword, bool is_minimum,
                                                    const std::string& pointer) const {
     const Json* value = JsonFind(schema, keyword);
     if (value == nullptr) return std::nullopt;
     if (!value->is_number()) return ErrorAt(pointer, StrCat(keyword, " is ", DumpJson(*value), "; must be a number"));
-    const std::optional<Decimal> bound = Decimal::Parse(DumpJson(*value));
+    std::optional<Decimal> bound = Decimal::Parse(DumpJson(*value));
+    // What lies beyond all numbers that are written bounds them as well at the last of them.
+    constexpr int64_t kLast = Decimal::kMaxDigits - 1;
+    const double number = value->get<double>();
+    if (!bound.has_value() && is_minimum && number < -static_cast<double>(kLast)) bound = Decimal{.digits = -kLast};
+    if (!bound.has_value() && !is_minimum && number > static_cast<double>(kLast)) bound = Decimal{.digits = kLast};
     if (!bound.has_value()) {
       return ErrorAt(pointer, StrCat(keyword, " is ", DumpJson(*value), "; up to 15 digits and ", Decimal::kMaxScale,
                                      " decimals are supported"));
@@ -463,10 +492,10 @@ class SchemaReader {
 
   absl::StatusOr<NumberBounds> ReadBounds(const Json& schema, const std::string& pointer) const {
     NumberBounds bounds;
-    ASSIGN_OR_RETURN(bounds.minimum, ReadBound(schema, "minimum", pointer));
-    ASSIGN_OR_RETURN(bounds.maximum, ReadBound(schema, "maximum", pointer));
-    ASSIGN_OR_RETURN(const std::optional<Decimal> above, ReadBound(schema, "exclusiveMinimum", pointer));
-    ASSIGN_OR_RETURN(const std::optional<Decimal> below, ReadBound(schema, "exclusiveMaximum", pointer));
+    ASSIGN_OR_RETURN(bounds.minimum, ReadBound(schema, "minimum", /*is_minimum=*/true, pointer));
+    ASSIGN_OR_RETURN(bounds.maximum, ReadBound(schema, "maximum", /*is_minimum=*/false, pointer));
+    ASSIGN_OR_RETURN(const std::optional<Decimal> above, ReadBound(schema, "exclusiveMinimum", true, pointer));
+    ASSIGN_OR_RETURN(const std::optional<Decimal> below, ReadBound(schema, "exclusiveMaximum", false, pointer));
     if (above.has_value() && (!bounds.minimum.has_value() || !IsBelow(*above, *bounds.minimum))) {
       bounds.minimum = above;
       bounds.excludes_minimum = true;
@@ -566,6 +595,11 @@ class SchemaReader {
     if (const Json* value = JsonFind(schema, "unevaluatedProperties"); value != nullptr && *value != false) {
       return ErrorAt(pointer, "unevaluatedProperties is supported as false alone");
     }
+    if (const Json* names = JsonFind(schema, "propertyNames"); names != nullptr) {
+      const bool says_nothing = *names == true || (names->is_object() && !HasAssertions(*names, "type") &&
+                                                   DeclaredTypes(*names) == std::vector<std::string>{"string"});
+      if (!says_nothing) return ErrorAt(pointer, "propertyNames is supported as {\"type\": \"string\"} alone");
+    }
     static const Json kNone = Json::object();
     const Json* properties = JsonFind(schema, "properties");
     if (properties == nullptr) properties = &kNone;
@@ -585,7 +619,7 @@ class SchemaReader {
     for (const std::string& name : names) {
       Expression value = text_.AnyValue();
       if (const auto found = properties->find(name); found != properties->end()) {
-        ASSIGN_OR_RETURN(value, Read(*found, StrCat(pointer, "/properties/", Escaped(name))));
+        ASSIGN_OR_RETURN(value, Read(*found, StrCat(pointer, "/properties/", EscapedForPointer(name))));
       } else if (additional != nullptr) {
         ASSIGN_OR_RETURN(value, Read(*additional, StrCat(pointer, "/additionalProperties")));
       }

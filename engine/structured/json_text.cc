@@ -71,6 +71,14 @@ int64_t ScaledDown(const Decimal& bound, int scale, bool is_excluded) {  // of a
   return bound.digits / unit - (is_exact && is_excluded ? 1 : 0);
 }
 
+std::string NameOf(const NumberBounds& bounds) {
+  const auto name_of = [](const std::optional<Decimal>& bound, bool is_excluded) {
+    return bound.has_value() ? StrCat(bound->digits, "e-", bound->scale, is_excluded ? "!" : "") : std::string("any");
+  };
+  return StrCat("of ", name_of(bounds.minimum, bounds.excludes_minimum), " to ",
+                name_of(bounds.maximum, bounds.excludes_maximum));
+}
+
 }  // namespace
 
 std::optional<Decimal> Decimal::Parse(std::string_view text) {
@@ -92,11 +100,11 @@ std::optional<Decimal> Decimal::Parse(std::string_view text) {
   for (; exponent < 0 && result.digits % 10 == 0 && result.digits != 0; ++exponent) result.digits /= 10;
   if (result.digits == 0) return Decimal();
   for (; exponent > 0; --exponent) {
-    if (std::abs(result.digits) > kMaxDigits / 10) return std::nullopt;
+    if (result.digits > kMaxDigits / 10 || result.digits < -kMaxDigits / 10) return std::nullopt;
     result.digits *= 10;
   }
   result.scale = -exponent;
-  if (result.scale > kMaxScale || std::abs(result.digits) >= kMaxDigits) return std::nullopt;
+  if (result.scale > kMaxScale || result.digits >= kMaxDigits || result.digits <= -kMaxDigits) return std::nullopt;
   return result;
 }
 
@@ -127,17 +135,37 @@ JsonText::JsonText(Grammar& grammar)
                                                    grammar_.Sequence({grammar_.Bytes("\\"), escape})}));
 }
 
+template <typename Make>
+Expression JsonText::Once(std::string name, Make make) {
+  if (const auto found = once_.find(name); found != once_.end()) return found->second;
+  Expression made = make();
+  if (made != grammar_.Nothing()) {
+    const Grammar::Rule rule = grammar_.AddRule(name);
+    grammar_.DefineRule(rule, made);
+    made = grammar_.Call(rule);
+  }
+  once_.emplace(std::move(name), made);
+  return made;
+}
+
 Expression JsonText::String(int minimum, int maximum) {
-  const Expression quote = grammar_.Bytes("\"");
-  return grammar_.Sequence({quote, grammar_.Repeat(grammar_.Call(character_), minimum, maximum), quote});
+  return Once(StrCat("string of ", minimum, " to ", maximum), [&] {
+    const Expression quote = grammar_.Bytes("\"");
+    return grammar_.Sequence({quote, grammar_.Repeat(grammar_.Call(character_), minimum, maximum), quote});
+  });
 }
 
 absl::StatusOr<Expression> JsonText::StringOfPattern(std::string_view pattern, bool is_search) {
-  absl::StatusOr<Expression> value =
-      AddRegex(pattern, grammar_, {.is_search = is_search, .add_characters = &AddJsonCharacters});
-  if (!value.ok()) return value.status();
-  const Expression quote = grammar_.Bytes("\"");
-  return grammar_.Sequence({quote, *value, quote});
+  absl::Status status;
+  const Expression text = Once(StrCat(is_search ? "search of " : "match of ", pattern), [&] {
+    const absl::StatusOr<Expression> value =
+        AddRegex(pattern, grammar_, {.is_search = is_search, .add_characters = &AddJsonCharacters});
+    status = value.status();
+    const Expression quote = grammar_.Bytes("\"");
+    return value.ok() ? grammar_.Sequence({quote, *value, quote}) : grammar_.Nothing();
+  });
+  if (!status.ok()) return status;
+  return text;
 }
 
 Expression JsonText::StringValue(std::string_view value) { return grammar_.Bytes(DumpJson(Json(std::string(value)))); }
@@ -205,6 +233,10 @@ Expression JsonText::Natural(int64_t first, int64_t last) {
 }
 
 Expression JsonText::Integer(const NumberBounds& bounds) {
+  return Once(StrCat("integer ", NameOf(bounds)), [&] { return IntegerWithin(bounds); });
+}
+
+Expression JsonText::IntegerWithin(const NumberBounds& bounds) {
   const int64_t limit = PowerOfTen(kMaxIntegerDigits) - 1;
   // The bounds of the numbers without and with a sign; a minimum below 0 is the maximum of those with one.
   const auto largest = [&](const std::optional<Decimal>& bound, int sign, bool is_excluded) {
@@ -281,6 +313,10 @@ Expression JsonText::Positive(const NumberBounds& bounds) {
 }
 
 Expression JsonText::Number(const NumberBounds& bounds) {
+  return Once(StrCat("number ", NameOf(bounds)), [&] { return NumberWithin(bounds); });
+}
+
+Expression JsonText::NumberWithin(const NumberBounds& bounds) {
   const Expression sign = grammar_.Bytes("-");
   if (!bounds.minimum.has_value() && !bounds.maximum.has_value()) {
     const Expression whole = Natural(0, PowerOfTen(kMaxIntegerDigits) - 1);

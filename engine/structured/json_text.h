@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "engine/structured/grammar.h"
 
@@ -76,6 +77,8 @@ class JsonText {
   Expression Member(Expression key, Expression value);
 
  private:
+  Expression IntegerWithin(const NumberBounds& bounds);
+  Expression NumberWithin(const NumberBounds& bounds);
   Expression Digits(int minimum, int maximum) { return grammar_.Repeat(digit_, minimum, maximum); }
   // Numbers of `width` digits from `first` to `last`, with leading zeros.
   Expression FixedWidth(int64_t first, int64_t last, int width);
@@ -86,7 +89,12 @@ class JsonText {
   // Numbers of [first, last], both at least 0.
   Expression Positive(const NumberBounds& bounds);
 
+  // What `make` gives, as a rule: laid out once, however often it is used.
+  template <typename Make>
+  Expression Once(std::string name, Make make);
+
   Grammar& grammar_;
+  absl::flat_hash_map<std::string, Expression> once_;  // by name
   Grammar::Rule blanks_, comma_, character_, any_value_;
   bool has_any_value_ = false;
   Expression digit_;

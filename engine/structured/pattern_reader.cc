@@ -9,7 +9,11 @@ namespace {
 
 const std::vector<CodePointRange> kDigits = {{'0', '9'}};
 const std::vector<CodePointRange> kWordCharacters = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
+// What everybody takes for a space, and what some do: Unicode's are \s to ECMAScript and Python, and each has its own.
 const std::vector<CodePointRange> kSpaces = {{'\t', '\r'}, {' ', ' '}};
+const std::vector<CodePointRange> kAllSpaces = {
+    {'\t', '\r'},     {0x1C, ' '},      {0x85, 0x85},     {0xA0, 0xA0},     {0x1680, 0x1680}, {0x2000, 0x200A},
+    {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}, {0xFEFF, 0xFEFF}};
 
 CharacterClass One(uint32_t character) { return {.ranges = {{character, character}}}; }
 
@@ -57,7 +61,7 @@ absl::StatusOr<uint32_t> PatternReader::ReadHex(size_t num_digits) {
   return value;
 }
 
-absl::StatusOr<CharacterClass> PatternReader::ReadEscape() {
+absl::StatusOr<CharacterClass> PatternReader::ReadEscape(bool is_negated) {
   if (at_end()) return Error("a backslash stands at the end");
   const size_t begin = offset_;
   const uint32_t c = TakeCharacter();
@@ -71,8 +75,8 @@ absl::StatusOr<CharacterClass> PatternReader::ReadEscape() {
     case 'D': return CharacterClass{.ranges = kDigits, .is_negated = true};
     case 'w': return CharacterClass{.ranges = kWordCharacters};
     case 'W': return CharacterClass{.ranges = kWordCharacters, .is_negated = true};
-    case 's': return CharacterClass{.ranges = kSpaces};
-    case 'S': return CharacterClass{.ranges = kSpaces, .is_negated = true};
+    case 's': return CharacterClass{.ranges = is_negated ? kAllSpaces : kSpaces};
+    case 'S': return CharacterClass{.ranges = is_negated ? kSpaces : kAllSpaces, .is_negated = true};
     case '0':
       if (!at_end() && text_[offset_] >= '0' && text_[offset_] <= '9') break;
       return One(0);
@@ -118,7 +122,7 @@ absl::StatusOr<CharacterClass> PatternReader::ReadClass() {
   const auto read_member = [&]() -> absl::StatusOr<CharacterClass> {
     if (Take("\\")) {
       if (Take("b")) return One('\b');
-      return ReadEscape();
+      return ReadEscape(result.is_negated);
     }
     return One(TakeCharacter());
   };

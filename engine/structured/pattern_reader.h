@@ -51,8 +51,9 @@ class PatternReader {
   void Skip(size_t num_bytes) { offset_ += num_bytes; }
 
   // Behind a backslash: the characters of \n \r \t \f \v \0 \a? \xHH \uHHHH \u{H...} \UHHHHHHHH, \d \w \s \D \W \S (of
-  // ASCII), and of any punctuation, which stands for itself.
-  absl::StatusOr<CharacterClass> ReadEscape();
+  // ASCII, but that nothing which somebody takes for a space is outside \s), and of any punctuation, which stands for
+  // itself. `is_negated`: the class that the escape is part of.
+  absl::StatusOr<CharacterClass> ReadEscape(bool is_negated = false);
   // Behind the opening bracket, to the closing one.
   absl::StatusOr<CharacterClass> ReadClass();
   // `*`, `+`, `?`, `{m}`, `{m,}` or `{m,n}`, if one of them comes next.

@@ -12,6 +12,9 @@ namespace {
 
 using Expression = Grammar::Expression;
 
+// As ECMAScript has them.
+const std::vector<CodePointRange> kLineEnds = {{'\n', '\n'}, {'\r', '\r'}, {0x2028, 0x2029}};
+
 class RegexReader {
  public:
   RegexReader(std::string_view pattern, Grammar& grammar, const RegexOptions& options)
@@ -68,6 +71,9 @@ class RegexReader {
 
   absl::StatusOr<Expression> ReadRepeated(int nesting) {
     ASSIGN_OR_RETURN(const Expression one, ReadOne(nesting));
+    if (options_.is_search && reader_.LooksAt("{,")) {
+      return reader_.Error("{, is read in different ways; write {0,");
+    }
     ASSIGN_OR_RETURN(const std::optional<Repetition> repetition, reader_.ReadRepetition());
     if (!repetition.has_value()) return one;
     reader_.Take("?");  // a lazy one matches the same texts
@@ -84,7 +90,7 @@ class RegexReader {
       ASSIGN_OR_RETURN(const CharacterClass part, reader_.ReadClass());
       return Characters(part);
     }
-    if (reader_.Take(".")) return Characters({.ranges = {{'\n', '\n'}}, .is_negated = true});
+    if (reader_.Take(".")) return Characters({.ranges = kLineEnds, .is_negated = true});
     if (reader_.Take("\\")) {
       for (const char* boundary : {"b", "B", "A", "Z", "z"}) {
         if (reader_.LooksAt(boundary)) return reader_.Error(StrCat("the escape \\", boundary, " is not supported"));

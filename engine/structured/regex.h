@@ -15,8 +15,9 @@ struct RegexOptions {
   Grammar::Expression (*add_characters)(const std::vector<CodePointRange>& ranges, Grammar& grammar) = nullptr;
 };
 
-// `pattern` is UTF-8: literals, `.` (all but \n), classes, groups (all alike), alternatives, `* + ? {m} {m,} {m,n}` (a
-// following `?` changes nothing), `^` and `$` at the ends of the pattern or of an alternative. \d \w \s are of ASCII.
+// `pattern` is UTF-8: literals, `.` (all but line ends), classes, groups (all alike), alternatives, `* + ? {m} {m,}
+// {m,n}` (a following `?` changes nothing), `^` and `$` at the ends of the pattern or of an alternative. \d \w \s are
+// of ASCII; no space of Unicode's is a \S.
 // Errors: InvalidArgument with the offset, for look-around, back references, \b, flags, what is not well-formed, and
 // groups deeper than PatternReader::kMaxNesting.
 absl::StatusOr<Grammar::Expression> AddRegex(std::string_view pattern, Grammar& grammar,

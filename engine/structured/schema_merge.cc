@@ -114,7 +114,8 @@ absl::StatusOr<Json> MergeValues(const std::string& keyword, const Json& a, cons
     return both;
   }
   if (is_any({"title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly",
-              "$comment", "$schema", "$id", "$defs", "definitions", "contentMediaType", "contentEncoding", "strict"})) {
+              "$comment", "$schema", "$id", "$defs", "definitions", "contentMediaType", "contentEncoding", "strict",
+              "discriminator"})) {
     return a;
   }
   return Error(StrCat("two different values of '", keyword, "' can't be merged"));
@@ -179,6 +180,16 @@ absl::StatusOr<Json> MergeAt(const Json& first, const Json& second, const Schema
 
 }  // namespace
 
+std::string EscapedForPointer(std::string_view token) {
+  std::string escaped;
+  for (const char c : token) {
+    if (c == '~') escaped += "~0";
+    else if (c == '/') escaped += "~1";
+    else escaped += c;
+  }
+  return escaped;
+}
+
 absl::StatusOr<const Json*> SchemaResolver::Resolve(const Json& reference, std::string* pointer) const {
   if (!reference.is_string()) return Error(StrCat("$ref is ", DumpJson(reference), "; must be a string"));
   const std::string& text = reference.get_ref<const std::string&>();
@@ -199,7 +210,7 @@ absl::StatusOr<const Json*> SchemaResolver::Resolve(const Json& reference, std::
     } else {
       return Error(StrCat("$ref '", text, "' leads nowhere"));
     }
-    pointer->append("/").append(token);
+    pointer->append("/").append(EscapedForPointer(token));
     rest.remove_prefix(end);
   }
   return at;

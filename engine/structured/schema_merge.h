@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "engine/base/json.h"
@@ -25,6 +26,9 @@ class SchemaResolver {
  private:
   const Json& root_;
 };
+
+// `token` as a part of a JSON pointer.
+std::string EscapedForPointer(std::string_view token);
 
 // What reading one schema may cost: a few bytes of references can ask for very many merges and comparisons.
 class SchemaBudget {

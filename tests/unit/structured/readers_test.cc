@@ -1,4 +1,5 @@
 // Regular expressions, JSON schemas and EBNF as grammars: which texts they match.
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -55,16 +56,35 @@ void ExpectSchema(std::string_view schema, const Texts& yes, const Texts& no) {
   ExpectMatches(grammar, yes, no);
 }
 
+// The message of the error that a schema gives.
+std::string SchemaError(const Json& schema) {
+  Grammar grammar;
+  const auto start = AddJsonSchema(schema, grammar);
+  return start.ok() ? "no error" : std::string(start.status().message());
+}
+
 TEST(RegexTest, TheWholeTextMatches) {
   ExpectRegex("a|bc*", {"a", "b", "bcc"}, {"", "ab", "c", "xa"});
   ExpectRegex("^(x[0-9]{2,3}|y)$", {"x12", "x123", "y"}, {"x1", "x1234"});
   ExpectRegex("[^a]", {"b", "é", "你", "\xF0\x9F\x98\x80"}, {"a", "", "bb", "\xFF", "\xED\xA0\x80"});
-  ExpectRegex(".", {"x", "\r"}, {"\n"});
+  ExpectRegex(".", {"x", "\t"}, {"\n", "\r", "\xE2\x80\xA8"});
   ExpectRegex(R"(\d\w\s\D\W\S)", {"1_ x-!", "0a\t\xC3\xA9 x"}, {"a_ x-!"});
   ExpectRegex(R"(\u0041\x42\u{43}\.\\)", {"ABC.\\"}, {"ABCx\\"});
   ExpectRegex("(?:a(?P<n>b){0,1}?){2}", {"aa", "aba", "abab"}, {"a", "aaa"});
   ExpectRegex("[a-c-]{,2}", {"", "a-", "--"}, {"d", "abc"});
   ExpectRegex("", {""}, {"a"});
+}
+
+TEST(RegexTest, WhatSomebodyTakesForASpaceIsNeither) {
+  const Texts unicode = {"\xC2\xA0", "\xE3\x80\x80", "\xE2\x80\xA8", "\x1C", "\xEF\xBB\xBF"};
+  for (const char* pattern : {R"(\S)", R"([^\s])", R"([\S])"}) {
+    ExpectRegex(pattern, {"a", "你", "\x01"}, unicode);
+    ExpectRegex(pattern, {}, {" ", "\n"});
+  }
+  for (const char* pattern : {R"(\s)", R"([\s])", R"([^\S])"}) {
+    ExpectRegex(pattern, {" ", "\n", "\f"}, unicode);
+    ExpectRegex(pattern, {}, {"a"});
+  }
 }
 
 TEST(RegexTest, ASearchFindsItAnywhere) {
@@ -129,6 +149,68 @@ TEST(JsonSchemaTest, NumbersKeepTheirBounds) {
   ExpectSchema(R"({"type": "integer", "multipleOf": 7})", {"0", "7", "-14", "49", "7777777"}, {"1", "-8", "07", ""});
 }
 
+TEST(JsonSchemaTest, BoundsBeyondAllNumbersBoundNothing) {
+  for (const char* bounds : {R"("minimum": -9007199254740991, "maximum": 9007199254740991)",
+                             R"("minimum": -9223372036854775808, "maximum": 18446744073709551615)",
+                             R"("exclusiveMinimum": -1e300, "exclusiveMaximum": 1e300)"}) {
+    ExpectSchema(StrCat(R"({"type": "integer", )", bounds, "}"), {"0", "-5", "99999999999999", "-99999999999999"},
+                 {"00"});
+    ExpectSchema(StrCat(R"({"type": "number", )", bounds, "}"), {"0", "-5.25", "123456.5"}, {"-", "1."});
+  }
+  EXPECT_THAT(SchemaError({{"type", "integer"}, {"maximum", std::numeric_limits<int64_t>::min()}}),
+              HasSubstr("up to 15 digits"));
+  EXPECT_THAT(SchemaError({{"type", "integer"}, {"minimum", 9007199254740991}}), HasSubstr("up to 15 digits"));
+}
+
+TEST(JsonSchemaTest, LargeSchemasOfEqualPartsAreSmall) {
+  for (const Json& part : Json({{{"type", "integer"}}, {{"type", "string"}, {"maxLength", 4000}},
+                                {{"type", "string"}, {"format", "uri"}}, {{"type", "number"}, {"minimum", 0.5}}})) {
+    Json properties = Json::object(), names = Json::array();
+    for (int i = 0; i < 2000; ++i) {
+      properties[StrCat("p", i)] = part;
+      names.push_back(StrCat("p", i));
+    }
+    Grammar grammar;
+    const auto start = AddJsonSchema({{"type", "object"}, {"properties", properties}, {"required", names}}, grammar);
+    ASSERT_TRUE(start.ok()) << start.status();
+    grammar.SetStart(*start);
+    EXPECT_TRUE(TransitionNetwork::Create(grammar).ok()) << part;
+  }
+}
+
+TEST(JsonSchemaTest, TakesWhatToolsOfOthersWrite) {
+  ExpectSchema(R"({"discriminator": {"propertyName": "k"}, "oneOf": [
+                   {"type": "object", "properties": {"k": {"const": 1}}, "required": ["k"]},
+                   {"type": "object", "properties": {"k": {"const": 2}}, "required": ["k"]}]})",
+               {R"({"k":1})", R"({"k":2})"}, {R"({"k":3})"});
+  ExpectSchema(R"({"type": "string", "format": "uri", "minLength": 1, "maxLength": 2083})", {R"("http://a.b/c")"},
+               {R"("")"});
+  ExpectSchema(R"({"type": "object", "propertyNames": {"type": "string"}, "additionalProperties": {"const": 1}})",
+               {R"({"a":1})"}, {R"({"a":2})"});
+  ExpectSchema(R"({"allOf": [{"enum": ["a", "b"]}, {"const": "a"}]})", {R"("a")"}, {R"("b")"});
+  EXPECT_THAT(SchemaError({{"type", "string"}, {"format", "uri"}, {"maxLength", 20}}), HasSubstr("narrower"));
+  EXPECT_THAT(SchemaError({{"propertyNames", {{"pattern", "a"}}}}), HasSubstr("propertyNames"));
+  EXPECT_THAT(SchemaError({{"allOf", {{{"enum", {"a", "b"}}}, {{"const", "c"}}}}}), HasSubstr("const is none"));
+}
+
+TEST(JsonSchemaTest, ReferencesKeepTheirSlashes) {
+  ExpectSchema(R"({"$defs": {"a/b": {"const": "slash"}, "a": {"b": {"const": "nested"}}},
+                   "prefixItems": [{"$ref": "#/$defs/a~1b"}, {"$ref": "#/$defs/a/b"}], "minItems": 2, "maxItems": 2})",
+               {R"(["slash","nested"])"}, {R"(["slash","slash"])"});
+}
+
+TEST(JsonSchemaTest, BranchesThatOneTextMayMatchAreRefused) {
+  const auto branch = [](int k) {
+    return Json({{"type", {"object", "null"}}, {"properties", {{"k", {{"const", k}}}}}, {"required", {"k"}}});
+  };
+  EXPECT_THAT(SchemaError({{"oneOf", {branch(1), branch(2)}}}), HasSubstr("may match branch"));
+}
+
+TEST(JsonSchemaTest, DatesAreOfTheCalendar) {
+  ExpectSchema(R"({"type": "string", "format": "date"})", {R"("0001-01-31")", R"("2026-02-28")", R"("1000-12-05")"},
+               {R"("0000-12-05")", R"("2026-02-30")"});
+}
+
 TEST(JsonSchemaTest, ArraysCountTheirElements) {
   ExpectSchema(R"({"type": "array", "items": {"const": 1}, "minItems": 1, "maxItems": 3})",
                {"[1]", "[1,1]", "[1, 1, 1]"}, {"[]", "[1,1,1,1]", "[1,]"});
@@ -142,13 +224,6 @@ TEST(JsonSchemaTest, RecursionIsByRules) {
   ExpectSchema(R"({"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}},
                    "required": ["next"]})",
                {R"({"next":null})", R"({"next":{"next":{"next":null}}})"}, {"{}", R"({"next":{}})"});
-}
-
-// The message of the error that a schema gives.
-std::string SchemaError(const Json& schema) {
-  Grammar grammar;
-  const auto start = AddJsonSchema(schema, grammar);
-  return start.ok() ? "no error" : std::string(start.status().message());
 }
 
 TEST(JsonSchemaTest, FewBytesCannotAskForVeryMuchWork) {
@@ -208,9 +283,30 @@ TEST_F(ConstraintCompilerTest, KeepsWhatItHasCompiled) {
   const auto first = compiler_.Compile(spec);
   ASSERT_TRUE(first.ok());
   EXPECT_EQ(*first, *compiler_.Compile(spec));
+  const ConstraintSpec long_text{.kind = ConstraintSpec::Kind::kRegex, .text = "a0:1:c"};
+  EXPECT_NE(*compiler_.Compile({.kind = ConstraintSpec::Kind::kRegex, .text = "a", .choices = {"c"}}),
+            *compiler_.Compile(long_text));
   EXPECT_NE(*first, *compiler_.Compile({.kind = ConstraintSpec::Kind::kGrammar, .text = "root ::= \"a+\""}));
   EXPECT_NE(*compiler_.Compile({.kind = ConstraintSpec::Kind::kChoices, .choices = {"ab", "c"}}),
             *compiler_.Compile({.kind = ConstraintSpec::Kind::kChoices, .choices = {"a", "bc"}}));
+}
+
+TEST_F(ConstraintCompilerTest, WhatHasTooManyReadingsAtItsBeginningIsRefused) {
+  std::string regex = "(ab){2}", grammar = "root ::= r0", rules = "\nr0 ::= \"x\"";
+  Json definitions = Json::object(), branches = Json::array();
+  for (int i = 1; i < 6000; ++i) {
+    regex += "|(ab){2}";
+    grammar += StrCat("|r", i);
+    rules += StrCat("\nr", i, " ::= \"x\"");
+    definitions[StrCat("d", i)] = {{"const", i % 10}};
+    branches.push_back({{"$ref", StrCat("#/$defs/d", i)}});
+  }
+  const std::string schema = DumpJson({{"$defs", definitions}, {"anyOf", branches}});
+  for (const ConstraintSpec& spec : {ConstraintSpec{.kind = ConstraintSpec::Kind::kRegex, .text = regex},
+                                     ConstraintSpec{.kind = ConstraintSpec::Kind::kGrammar, .text = grammar + rules},
+                                     ConstraintSpec{.kind = ConstraintSpec::Kind::kJsonSchema, .text = schema}}) {
+    EXPECT_THAT(std::string(compiler_.Compile(spec).status().message()), HasSubstr("too many readings"));
+  }
 }
 
 TEST_F(ConstraintCompilerTest, KeepsNoMoreThanItMay) {
