@@ -201,7 +201,7 @@ void OutputWriter::PushDelta(Candidate& candidate) {
 int OutputWriter::NumReasoningTokens(const Sequence& sequence) const {
   if (!formats_.reasoning.has_value()) return 0;
   const auto output = std::span(sequence.tokens).subspan(static_cast<size_t>(sequence.num_prompt_tokens));
-  return CountReasoningTokens(*formats_.reasoning, IsReasoningOpen(sequence), output);
+  return CountReasoningTokens(*tokenizer_, *formats_.reasoning, IsReasoningOpen(sequence), output);
 }
 
 void OutputWriter::WriteFinish(const Sequence& sequence, FinishReason reason, absl::Time now) {
@@ -220,7 +220,8 @@ void OutputWriter::WriteFinish(const Sequence& sequence, FinishReason reason, ab
 
   FinishedEvent finished;
   finished.candidate_index = sequence.candidate_index;
-  const bool has_calls = candidate.tool_call_parser.has_value() && candidate.tool_call_parser->num_calls() > 0;
+  const auto& calls = candidate.tool_call_parser;
+  const bool has_calls = calls.has_value() && calls->num_calls() > 0 && calls->num_ended_calls() == calls->num_calls();
   const bool is_stop = reason == FinishReason::kStop || reason == FinishReason::kStopSequence;
   finished.reason = has_calls && is_stop ? FinishReason::kToolCalls : reason;
   finished.stop_string = candidate.stop_string;

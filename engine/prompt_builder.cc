@@ -70,12 +70,20 @@ std::string GuardText(std::string_view text, const std::vector<std::string>& spe
   return guarded;
 }
 
-// The same for all strings inside messages or tools (contents, parts, names, calls). ParseJson bounds the depth.
+// The same for all strings inside messages or tools (contents, parts, names, calls), keys too: those of arguments are a
+// model's words. ParseJson bounds the depth.
 void GuardStrings(Json& value, const std::vector<std::string>& specials, bool* found) {
   if (value.is_string()) {
     std::string guarded = GuardText(value.get_ref<const std::string&>(), specials, found);
     value = std::move(guarded);
-  } else if (value.is_structured()) {
+  } else if (value.is_object()) {
+    Json guarded = Json::object();
+    for (const auto& [key, element] : value.items()) {
+      GuardStrings(element, specials, found);
+      guarded[GuardText(key, specials, found)] = std::move(element);
+    }
+    value = std::move(guarded);
+  } else if (value.is_array()) {
     for (Json& element : value) GuardStrings(element, specials, found);
   }
 }

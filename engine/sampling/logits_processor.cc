@@ -66,7 +66,10 @@ void MaskTokens(std::span<const int32_t> token_ids, std::span<float> logits) {
 void ApplyConstraint(const Sequence& sequence, std::span<float> logits, std::vector<float>& scratch) {
   const ConstraintCursor& cursor = *sequence.constraint;
   const std::shared_ptr<const TokenMask> mask = cursor.AllowedTokens();
-  if (mask == nullptr) return MaskStopTokens(sequence, logits);
+  if (mask == nullptr) {
+    if (!cursor.may_end()) MaskStopTokens(sequence, logits);
+    return;
+  }
   // The logits that stay although the sets of tokens do not have them.
   const auto for_each_kept = [&](auto visit) {
     const auto visit_all = [&](std::span<const int32_t> tokens) {

@@ -6,12 +6,13 @@
 namespace expertd {
 namespace {
 
+bool IsBlank(const Tokenizer& tokenizer, TokenId token) {
+  return tokenizer.TokenBytes(token).find_first_not_of(" \t\r\n") == std::string_view::npos;
+}
+
 // The last token that is not blank; -1: there is none.
 TokenId LastToken(const Tokenizer& tokenizer, std::span<const TokenId> prompt) {
-  constexpr std::string_view kBlanks = " \t\r\n";
-  while (!prompt.empty() && tokenizer.TokenBytes(prompt.back()).find_first_not_of(kBlanks) == std::string_view::npos) {
-    prompt = prompt.first(prompt.size() - 1);
-  }
+  while (!prompt.empty() && IsBlank(tokenizer, prompt.back())) prompt = prompt.first(prompt.size() - 1);
   return prompt.empty() ? -1 : prompt.back();
 }
 
@@ -35,13 +36,16 @@ bool EndsBehindReasoning(const Tokenizer& tokenizer, const ReasoningMarks& marks
   return LastToken(tokenizer, prompt) == marks.close;
 }
 
-int CountReasoningTokens(const ReasoningMarks& marks, bool is_open, std::span<const TokenId> output) {
+int CountReasoningTokens(const Tokenizer& tokenizer, const ReasoningMarks& marks, bool is_open,
+                         std::span<const TokenId> output) {
   int count = 0;
   for (const TokenId token : output) {
-    if (token == marks.open || token == marks.close) {
-      is_open = token == marks.open;
-    } else if (is_open) {
+    if (token == marks.open) {
+      is_open = true;
+    } else if (is_open && token != marks.close) {
       ++count;
+    } else if (is_open || !IsBlank(tokenizer, token)) {
+      break;  // the answer
     }
   }
   return count;

@@ -28,8 +28,9 @@ bool EndsInReasoning(const Tokenizer& tokenizer, const ReasoningMarks& marks, st
 // mark and perhaps ASCII blanks.
 bool EndsBehindReasoning(const Tokenizer& tokenizer, const ReasoningMarks& marks, std::span<const TokenId> prompt);
 
-// Tokens of `output` behind an opening mark and before the next closing one or the end; the marks don't count.
-// `is_open`: reasoning was opened before.
-int CountReasoningTokens(const ReasoningMarks& marks, bool is_open, std::span<const TokenId> output);
+// Tokens of `output` between the marks, or to the end where reasoning is cut off; the marks don't count. Reasoning
+// stands before the answer, behind ASCII blanks at most. `is_open`: it was opened before.
+int CountReasoningTokens(const Tokenizer& tokenizer, const ReasoningMarks& marks, bool is_open,
+                         std::span<const TokenId> output);
 
 }  // namespace expertd

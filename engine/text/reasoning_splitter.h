@@ -17,7 +17,8 @@ class ReasoningSplitter {
   // The texts of the two marks. `is_open`: the prompt has opened reasoning already.
   ReasoningSplitter(std::string open_mark, std::string close_mark, bool is_open);
 
-  // Adds output text, in any split. Marks go, and line breaks beside them: behind both, and (kMaxHeldBlanks at
+  // Adds output text, in any split. Reasoning may stand before the answer, once: an answer that speaks of the marks has
+  // them as text. Marks go, and line breaks beside them: behind both, and (kMaxHeldBlanks at
   // most) before the closing one. What may be the beginning of a mark is held back.
   Output Append(std::string_view text);
 
@@ -29,6 +30,7 @@ class ReasoningSplitter {
 
   std::string open_mark_, close_mark_;
   bool is_reasoning_;
+  bool may_open_;      // nothing but blanks came
   bool follows_mark_;  // nothing but line breaks came since
   std::string held_;
 };

@@ -114,8 +114,9 @@ ToolCallParser::Output ToolCallParser::Append(std::string_view text) {
 
 ToolCallParser::Output ToolCallParser::Flush(bool is_cut_off) {
   if (state_ == State::kText || (!unproven_.empty() && !is_cut_off)) {
-    output_.text += std::exchange(unproven_, {}) + std::exchange(held_, {});
-  } else if (has_name_ && unproven_.empty()) {
+    const std::string rest = std::exchange(unproven_, {}) + std::exchange(held_, {});
+    if (!follows_call_ || NumLeadingBlanks(rest) < rest.size()) output_.text += rest;
+  } else if (is_open_ && !is_cut_off && !has_arguments_ && raw_string_.empty()) {
     EndCall();
   }
   unproven_.clear();
@@ -162,6 +163,7 @@ bool ToolCallParser::TakeText(std::string_view& rest) {
   const std::string_view before = rest.substr(0, is_found ? mark : rest.size() - NumHeldBytes(rest, marks_.open));
   const std::string_view text = WithoutBlanksAtEnd(before, kBlanks);
   output_.text.append(text);
+  follows_call_ = follows_call_ && text.empty();
   rest.remove_prefix(text.size());
   if (!is_found) return false;
   has_name_ = false;
@@ -171,6 +173,7 @@ bool ToolCallParser::TakeText(std::string_view& rest) {
 }
 
 bool ToolCallParser::GiveUp() {
+  follows_call_ = follows_call_ && unproven_.empty();
   output_.text += std::exchange(unproven_, {});
   state_ = State::kText;
   return true;
@@ -188,7 +191,7 @@ bool ToolCallParser::TakeBetweenObjects(std::string_view& rest) {
   }
   if (rest.starts_with('{')) {
     members_ = JsonMembers();
-    has_name_ = has_arguments_ = false;
+    has_name_ = has_arguments_ = has_whole_arguments_ = false;
     state_ = State::kObject;
     return true;
   }
@@ -223,12 +226,14 @@ void ToolCallParser::OnMember(std::string_view key, std::string_view part, bool 
     raw_name_.append(part);
     if (!is_end) return;
     if (const auto name = StringOf(std::exchange(raw_name_, {}))) SetName(*name);
-  } else if (key == "arguments" || key == "parameters") {
+  } else if ((key == "arguments" || key == "parameters") && !has_whole_arguments_) {
+    has_whole_arguments_ = is_end;
     // Some models write the object as a string.
     if (!raw_string_.empty() || (!has_arguments_ && part.starts_with('"'))) {
       raw_string_.append(part);
       if (!is_end) return;
-      AddArguments(StringOf(std::exchange(raw_string_, {})).value_or(""));
+      const std::string raw = std::exchange(raw_string_, {});
+      AddArguments(StringOf(raw).value_or(raw));
     } else {
       AddArguments(part);
     }
@@ -241,7 +246,7 @@ bool ToolCallParser::TakeSection(std::string_view& rest) {
   Take(NumLeadingBlanks(rest), rest);
   if (rest.empty() || MayBegin(rest, marks_.call_open) || MayBegin(rest, marks_.close)) return false;
   if (rest.starts_with(marks_.call_open)) {
-    has_name_ = has_arguments_ = false;
+    has_name_ = has_arguments_ = has_whole_arguments_ = false;
     Take(marks_.call_open.size(), rest);
     state_ = State::kHead;
     return true;
@@ -323,7 +328,8 @@ bool ToolCallParser::TakeRest(std::string_view& rest) {
 
 void ToolCallParser::SetName(std::string_view name) {
   if (name.empty() || name.size() > kMaxNameBytes) return;
-  has_name_ = true;
+  has_name_ = is_open_ = true;
+  follows_call_ = false;
   unproven_.clear();
   output_.calls.push_back({.index = num_calls_++, .name = std::string(name)});
   if (!early_arguments_.empty()) AddArguments(std::exchange(early_arguments_, {}));
@@ -343,6 +349,8 @@ void ToolCallParser::AddArguments(std::string_view part) {
 
 void ToolCallParser::EndCall() {
   if (!has_arguments_) AddArguments("{}");
+  is_open_ = false;
+  follows_call_ = true;
   ++num_ended_calls_;
 }
 

@@ -63,8 +63,9 @@ class ToolCallParser {
   // before its name is known comes out as the text that it is; behind the name, what does not belong to it is dropped.
   Output Append(std::string_view text);
 
-  // The end of the output: what was held back. A call that is cut off keeps what it has. `is_cut_off`: by a limit or a
-  // stop string, so that the beginning of a call without its name yet is dropped; else it is text.
+  // The end of the output: what was held back, but for blanks behind a call. A call that is cut off keeps what it has.
+  // `is_cut_off`: by a limit or a stop string, so that the beginning of a call without its name yet is dropped; else it
+  // is text.
   Output Flush(bool is_cut_off = false);
 
   int num_calls() const { return num_calls_; }
@@ -121,7 +122,9 @@ class ToolCallParser {
   // Of the call at hand.
   JsonMembers members_;
   JsonValueScanner scanner_;
-  bool has_name_ = false, has_arguments_ = false;
+  bool has_name_ = false, has_arguments_ = false, has_whole_arguments_ = false;
+  bool is_open_ = false;     // has a name, and no end yet
+  bool follows_call_ = false;  // nothing but blanks came since
   std::string raw_name_, raw_string_;  // JSON strings that are not whole yet
   std::string early_arguments_;        // that came before the name
 };

@@ -26,6 +26,8 @@ QUESTION = [{"role": "user", "content": "What is the weather in Paris?"}]
 class ToolServer(Server):
     def __init__(self, folder, template, marks, flags=(), are_special=False):
         model, self.ids = make_model(folder / "model", template, marks, are_special)
+        added = json.loads((folder / "model/tokenizer.json").read_text())["added_tokens"]
+        self.end = next(token["id"] for token in added if token["content"] == "<|im_end|>")
         super().__init__(folder / "server.log", model=model, flags=("--served-model-name", "m", *flags))
 
         self.client = openai.OpenAI(base_url=f"http://127.0.0.1:{self.rest_port}/v1", api_key="none", max_retries=0)
@@ -235,10 +237,10 @@ def test_no_call_when_none_may_be_made(qwen, pb):
 def test_a_strict_tool_is_called_by_its_schema_when_it_is_called(qwen, seed):
     tools = [{"type": "function", "function": {**tool["function"], "strict": True}} for tool in TOOLS]
     call, think = qwen.ids["<tool_call>"], qwen.ids["<think>"]
-    [free] = qwen.chat(tools=tools, max_tokens=8, logit_bias={call: -100, think: -100}).choices
+    [free] = qwen.chat(tools=tools, max_tokens=200, logit_bias={call: -100, think: -100}).choices
     [led] = qwen.chat(tools=tools, max_tokens=400, temperature=1.5, seed=seed, logit_bias={call: 100}).choices
 
-    assert free.message.content and not free.message.tool_calls
+    assert free.message.content and not free.message.tool_calls and free.finish_reason == "stop"
     assert led.finish_reason == "tool_calls"
     check_calls(led.message.tool_calls)
 
@@ -251,6 +253,34 @@ def test_an_answer_of_a_form_or_a_call(qwen):
 
     assert isinstance(json.loads(answer.message.content), int)
     assert led.message.tool_calls and not led.message.content
+
+
+def test_an_answer_of_a_form_may_speak_of_the_marks(qwen):
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"const": "use <think> here"}}}
+    [choice] = qwen.chat(response_format=form, logit_bias={token: -100 for token in qwen.ids.values()}).choices
+    assert json.loads(choice.message.content) == "use <think> here"
+
+
+def test_a_stop_string_in_a_call_leaves_no_call_to_make(qwen):
+    text = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris", "days": 2}}\n</tool_call>'
+    assert qwen.chat_written(text, tools=TOOLS, stop=["Par"]).choices[0].finish_reason == "stop"
+
+
+def test_names_are_no_special_tokens(qwen, pb):
+    def num_ends(name):
+        request = pb.GenerateRequest(output=pb.OutputOptions(token_ids=True))
+        request.stop.max_tokens = 1
+        request.chat.messages.add(role=pb.ROLE_USER).parts.add(text="?")
+        request.chat.messages.add(role=pb.ROLE_ASSISTANT).tool_calls.add(name="f", arguments_json=json.dumps({name: 1}))
+        request.chat.messages.add(role=pb.ROLE_TOOL).parts.add(text="!")
+        schema = {"type": "object", "properties": {name: {"type": "integer"}}}
+        request.chat.tools.add().function.MergeFrom(
+            pb.FunctionTool(name="f", parameters_json_schema=json.dumps(schema)))
+        prompt = list(qwen.inference().Generate(request).prompt.token_ids)
+        return prompt.count(qwen.end), len(prompt)
+
+    assert num_ends("city")[0] == num_ends("<|im_end|>")[0] > 1
+    assert num_ends("<|im_end|>")[1] > num_ends("city")[1]
 
 
 def test_thinking_that_is_off_stays_off(qwen):

@@ -11,7 +11,8 @@ namespace expertd {
 namespace {
 
 const FakeTokenizer kTokenizer({{"<think>", true}, {"</think>", true}, {"\n"}, {"so"}, {"<tool_call>", true},
-                                {R"({"name": "f", "arguments": {"a": 1}})"}, {"</tool_call>", true}});
+                                {R"({"name": "f", "arguments": {"a": 1}})"}, {"</tool_call>", true},
+                                {R"({"name": "f", "arguments": {"a": )"}});
 const OutputFormats kFormats = {.reasoning = ReasoningMarks{0, 1}, .tools = ToolFormat::kHermes};
 
 struct Written {
@@ -122,6 +123,15 @@ TEST(OutputWriterTest, AnOutputCutOffInACallSaysWhatCutIt) {
 
   EXPECT_EQ(written.output.tool_calls.size(), 1u);
   EXPECT_EQ(written.reason, FinishReason::kMaxTokens);
+}
+
+TEST(OutputWriterTest, AStopStringInACallLeavesNoCallToMake) {
+  for (const FinishReason reason : {FinishReason::kStopSequence, FinishReason::kStop}) {
+    const Written written = Write(ChatSpec(), {3}, {4, 7}, &kTokenizer, reason);
+
+    EXPECT_EQ(written.output.tool_calls[0].arguments, R"({"a": )");
+    EXPECT_EQ(written.reason, reason);
+  }
 }
 
 TEST(OutputWriterTest, OneCallEndsTheOutputWhereOneIsAllowed) {

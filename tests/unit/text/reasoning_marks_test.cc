@@ -46,8 +46,9 @@ TEST(ReasoningMarksTest, APromptOpensReasoningIfItEndsWithTheMarkAndBlanks) {
 }
 
 TEST(ReasoningMarksTest, CountsWhatStandsBetweenTheMarks) {
-  const auto count = [](bool is_open, std::vector<TokenId> output) {
-    return CountReasoningTokens(kMarks, is_open, output);
+  const FakeTokenizer tokenizer = ThinkTokenizer();
+  const auto count = [&](bool is_open, std::vector<TokenId> output) {
+    return CountReasoningTokens(tokenizer, kMarks, is_open, output);
   };
 
   EXPECT_EQ(count(false, {}), 0);
@@ -57,7 +58,9 @@ TEST(ReasoningMarksTest, CountsWhatStandsBetweenTheMarks) {
   EXPECT_EQ(count(false, {0, 3, 3}), 2);             // cut off while thinking
   EXPECT_EQ(count(true, {3, 2, 3, 1, 3}), 3);
   EXPECT_EQ(count(true, {0, 3, 1, 3}), 1);           // opens once more
-  EXPECT_EQ(count(false, {0, 3, 1, 3, 0, 3, 1}), 2);
+  EXPECT_EQ(count(false, {2, 0, 3, 1, 3}), 1);
+  EXPECT_EQ(count(false, {0, 3, 1, 3, 0, 3, 1}), 1);  // an answer that speaks of the marks
+  EXPECT_EQ(count(false, {3, 0, 3, 3}), 0);
 }
 
 }  // namespace

@@ -64,8 +64,11 @@ TEST(ReasoningSplitterTest, ReasoningThatIsCutOffIsReasoning) {
   EXPECT_EQ(SplitText("<think>\nI wonder\n</thin"), Split("I wonder\n</thin", ""));
 }
 
-TEST(ReasoningSplitterTest, ReasonsAgainAtALaterMark) {
-  EXPECT_EQ(SplitText("<think>a</think>b<think>c</think>d"), Split("ac", "bd"));
+TEST(ReasoningSplitterTest, AnAnswerMaySpeakOfTheMarks) {
+  EXPECT_EQ(SplitText("<think>a</think>b<think>c</think>d"), Split("a", "b<think>c</think>d"));
+  EXPECT_EQ(SplitText("Use <think> so."), Split("", "Use <think> so."));
+  EXPECT_EQ(SplitText("<think>a</think>\n\n<think>"), Split("a", "<think>"));
+  EXPECT_EQ(SplitText(" \n<think>a</think>b"), Split("a", " \nb"));
 }
 
 }  // namespace

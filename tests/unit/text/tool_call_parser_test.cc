@@ -259,6 +259,32 @@ TEST(ToolCallParserTest, TheBeginningOfACallThatWasCutOffIsNoText) {
   EXPECT_THAT(last.calls, IsEmpty());
 }
 
+TEST(ToolCallParserTest, WhatWasCutOffIsNoCallWithoutArguments) {
+  for (const std::string_view text : {"<tool_call>{\"name\": \"f\", \"argu",
+                                      "<tool_call>{\"name\": \"f\", \"arguments\": \"{\\\"city\\\""}) {
+    ToolCallParser parser(ToolFormat::kHermes);
+    EXPECT_THAT(parser.Append(text).calls, ElementsAre(ToolCallPiece{.name = "f"}));
+    EXPECT_THAT(parser.Flush(/*is_cut_off=*/true).calls, IsEmpty());
+    EXPECT_EQ(parser.num_ended_calls(), 0) << text;
+  }
+  EXPECT_THAT(Parse(ToolFormat::kHermes, "<tool_call>{\"name\": \"f\"").calls, ElementsAre(Call{"f", "{}"}));
+}
+
+TEST(ToolCallParserTest, TheFirstArgumentsCount) {
+  EXPECT_THAT(Parse(ToolFormat::kHermes, "<tool_call>{\"name\": \"f\", \"parameters\": {\"a\": 1}, "
+                                         "\"arguments\": {\"a\": 2}}</tool_call>").calls,
+              ElementsAre(Call{"f", "{\"a\": 1}"}));
+  EXPECT_THAT(Parse(ToolFormat::kHermes, "<tool_call>{\"name\": \"f\", \"arguments\": \"\\ud83d\"}</tool_call>").calls,
+              ElementsAre(Call{"f", "\"\\ud83d\""}));
+}
+
+TEST(ToolCallParserTest, BlanksBehindTheLastCallAreNoAnswer) {
+  for (const std::string_view end : {"\n", " \n\n", ""}) {
+    EXPECT_EQ(Parse(ToolFormat::kHermes, StrCat("<tool_call>{\"name\": \"f\"}</tool_call>", end)).text, "");
+  }
+  EXPECT_EQ(Parse(ToolFormat::kHermes, "<tool_call>{\"name\": \"f\"}</tool_call>\nSo.\n").text, "\nSo.\n");
+}
+
 TEST(ToolCallParserTest, CountsTheCallsThatAreWhole) {
   ToolCallParser parser(ToolFormat::kHermes);
 
