@@ -256,27 +256,33 @@ Expression JsonText::IntegerWithin(const NumberBounds& bounds) {
   return grammar_.Choice({positive, grammar_.Sequence({grammar_.Bytes("-"), negative})});
 }
 
-// A rule for each remainder of the digits so far.
 Expression JsonText::Multiple(int divisor) {
-  std::vector<Grammar::Rule> rules;
-  for (int remainder = 0; remainder < divisor; ++remainder) {
-    rules.push_back(grammar_.AddRule(StrCat("remainder ", remainder)));
-  }
-  const auto then = [&](int remainder, int first_digit) {
-    std::vector<Expression> choices;
-    for (int digit = first_digit; digit < 10; ++digit) {
-      const size_t next = static_cast<size_t>((remainder * 10 + digit) % divisor);
-      choices.push_back(grammar_.Sequence({grammar_.Bytes(StrCat(digit)), grammar_.Call(rules[next])}));
+  return Once(StrCat("multiple of ", divisor), [&] {
+    // Further digits, of which so many may come, behind digits of each remainder.
+    std::vector<Expression> behind(static_cast<size_t>(divisor), grammar_.Nothing());
+    behind[0] = grammar_.Empty();
+    const auto digits = [&](int remainder, int first_digit) {
+      std::vector<Expression> choices;
+      for (int digit = first_digit; digit < 10; ++digit) {
+        const size_t next = static_cast<size_t>((remainder * 10 + digit) % divisor);
+        choices.push_back(grammar_.Sequence({grammar_.Bytes(StrCat(digit)), behind[next]}));
+      }
+      return choices;
+    };
+    for (int num_digits = 1; num_digits < kMaxIntegerDigits; ++num_digits) {
+      std::vector<Expression> longer;
+      for (int remainder = 0; remainder < divisor; ++remainder) {
+        std::vector<Expression> choices = digits(remainder, 0);
+        if (remainder == 0) choices.push_back(grammar_.Empty());
+        const Grammar::Rule rule = grammar_.AddRule(StrCat("remainder ", remainder));
+        grammar_.DefineRule(rule, grammar_.Choice(std::move(choices)));
+        longer.push_back(grammar_.Call(rule));
+      }
+      behind = std::move(longer);
     }
-    return choices;
-  };
-  for (int remainder = 0; remainder < divisor; ++remainder) {
-    std::vector<Expression> choices = then(remainder, 0);
-    if (remainder == 0) choices.push_back(grammar_.Empty());
-    grammar_.DefineRule(rules[static_cast<size_t>(remainder)], grammar_.Choice(std::move(choices)));
-  }
-  const Expression natural = grammar_.Choice(then(0, 1));
-  return grammar_.Choice({grammar_.Bytes("0"), grammar_.Sequence({grammar_.Optional(grammar_.Bytes("-")), natural})});
+    const Expression natural = grammar_.Choice(digits(0, 1));
+    return grammar_.Choice({grammar_.Bytes("0"), grammar_.Sequence({grammar_.Optional(grammar_.Bytes("-")), natural})});
+  });
 }
 
 Expression JsonText::Fraction(int64_t first, int64_t last, int scale) {

@@ -55,7 +55,7 @@ class JsonText {
 
   // An integer within bounds; of up to kMaxIntegerDigits where there are none. Nothing when there is none.
   Expression Integer(const NumberBounds& bounds);
-  // An integer that `divisor` (2..kMaxDivisor) divides.
+  // An integer that `divisor` (2..kMaxDivisor) divides, of up to kMaxIntegerDigits.
   Expression Multiple(int divisor);
   // A number; within bounds, without an exponent and with up to Decimal::kMaxScale decimals.
   Expression Number(const NumberBounds& bounds);

@@ -146,7 +146,9 @@ TEST(JsonSchemaTest, NumbersKeepTheirBounds) {
   ExpectSchema(R"({"type": "number", "exclusiveMinimum": -1.5, "maximum": -0.5})",
                {"-1", "-0.5", "-1.4", "-1.499999"}, {"-1.5", "-1.50", "-0.4", "0", "-0.499999", "0.5"});
   ExpectSchema(R"({"type": "number"})", {"0", "-1.5e-7", "12345", "1E+10"}, {"01", ".5", "1.", "1e999", "NaN"});
-  ExpectSchema(R"({"type": "integer", "multipleOf": 7})", {"0", "7", "-14", "49", "7777777"}, {"1", "-8", "07", ""});
+  ExpectSchema(R"({"type": "integer", "multipleOf": 7})", {"0", "7", "-14", "49", "777777777777777"},
+               {"1", "-8", "07", "", "7777777777777777"});
+  ExpectSchema(R"({"type": "array", "items": {"type": "integer", "multipleOf": 100}})", {"[0,100,-2500]"}, {"[150]"});
 }
 
 TEST(JsonSchemaTest, BoundsBeyondAllNumbersBoundNothing) {
