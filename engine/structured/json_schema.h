@@ -15,8 +15,8 @@ inline constexpr int kMaxSchemaDepth = 128;
 
 // `schema` is an object or a boolean, not deeper than kMaxSchemaDepth. Errors: InvalidArgument with the JSON pointer
 // and the keyword: for one that is unknown or that a grammar can't promise (`not`, `if`, `contains`, `uniqueItems`,
-// `patternProperties`, ...; `oneOf` whose branches may match together; length limits beside `pattern` or `format`), for
-// a wrong value, and for a reference that leads nowhere or out of the schema.
+// `patternProperties`, ...; `oneOf` whose branches may match together; length limits beside `pattern`, or narrower than
+// a `format`), for a wrong value, and for a reference that leads nowhere or out of the schema.
 absl::StatusOr<Grammar::Expression> AddJsonSchema(const Json& schema, Grammar& grammar);
 
 // Any JSON object.
